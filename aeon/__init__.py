@@ -1,0 +1,73 @@
+"""aeon: a memory store that lives inside your agent's process and loses nothing.
+
+    import aeon
+
+    with aeon.open("agent.aeon") as store:
+        store.remember("Tess moved to Trieste in April.", session="monday")
+        for hit in store.recall("where does Tess live?", k=3):
+            print(f"{hit.score:.2f} {hit.text}")
+
+The distribution is called aeon-memory; `aeon` on PyPI is another project.
+"""
+
+from __future__ import annotations
+
+from aeon._version import __version__
+from aeon.aio import AsyncStore, aopen
+from aeon.embedder import HashEmbedder
+from aeon.errors import (
+    AeonError,
+    CapacityError,
+    ClosedError,
+    CorruptionError,
+    DimensionError,
+    EmbedderMismatchError,
+    EmbedderMissingError,
+    FilterError,
+    InvalidInputError,
+    LockedError,
+    NotAStoreError,
+    NotFoundError,
+    OpenError,
+    PoisonedError,
+    ReadOnlyError,
+    UsageError,
+    VersionError,
+)
+from aeon.opening import open_store as open  # noqa: A004 - aeon.open is the name people will type
+from aeon.recovery import Recovery
+from aeon.results import CheckReport, Hit, Memory, Problem, SessionInfo, Stats
+from aeon.store import Store
+
+__all__ = [
+    "AeonError",
+    "AsyncStore",
+    "CapacityError",
+    "CheckReport",
+    "ClosedError",
+    "CorruptionError",
+    "DimensionError",
+    "EmbedderMismatchError",
+    "EmbedderMissingError",
+    "FilterError",
+    "HashEmbedder",
+    "Hit",
+    "InvalidInputError",
+    "LockedError",
+    "Memory",
+    "NotAStoreError",
+    "NotFoundError",
+    "OpenError",
+    "PoisonedError",
+    "Problem",
+    "ReadOnlyError",
+    "Recovery",
+    "SessionInfo",
+    "Stats",
+    "Store",
+    "UsageError",
+    "VersionError",
+    "__version__",
+    "aopen",
+    "open",
+]

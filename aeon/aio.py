@@ -1,0 +1,113 @@
+"""The async facade: every call runs on a thread of the store's own pool, so the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.store import Store
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+THREADS = 8  # enough for commits to share syncs; the store's locks serialise the rest
+
+
+class AsyncStore:
+    """A `Store` for async callers: the same methods, awaited. Made by `aeon.aopen`; also an async context manager.
+
+    `store` is the store itself, for what is cheap enough to call directly.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aeon")
+
+    async def _run(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(context.run, call, *args, **kwargs))
+
+    async def remember(self, text: str, vector: Any = None, **options: Any) -> int:
+        """See `Store.remember`. A cancelled call may still commit."""
+        return await self._run(self.store.remember, text, vector, **options)
+
+    async def remember_many(self, texts: Any, vectors: Any = None, **options: Any) -> list[int]:
+        """See `Store.remember_many`."""
+        return await self._run(self.store.remember_many, texts, vectors, **options)
+
+    async def recall(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
+        """See `Store.recall`. The hits' texts are read when asked for: from memory or the page cache."""
+        return await self._run(self.store.recall, query, k, **options)
+
+    async def get(self, id_: int) -> Memory:
+        """See `Store.get`."""
+        return await self._run(self.store.get, id_)
+
+    async def get_key(self, key: str, namespace: Any = ()) -> Memory | None:
+        """See `Store.get_key`."""
+        return await self._run(self.store.get_key, key, namespace)
+
+    async def forget(self, ids: Any = None, **options: Any) -> int:
+        """See `Store.forget`."""
+        return await self._run(self.store.forget, ids, **options)
+
+    async def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
+        """See `Store.history`."""
+        return await self._run(self.store.history, session, limit, before)
+
+    async def sessions(self) -> list[SessionInfo]:
+        """See `Store.sessions`."""
+        return await self._run(self.store.sessions)
+
+    async def transact(self, work: Callable[[Store], _T]) -> _T:
+        """Run `work(store)` inside a transaction on one thread, and return what it returns; see `Store.transaction`."""
+
+        def run() -> _T:
+            with self.store.transaction() as store:
+                return work(store)
+
+        return await self._run(run)
+
+    async def flush(self) -> int:
+        """See `Store.flush`."""
+        return await self._run(self.store.flush)
+
+    async def checkpoint(self) -> int:
+        """See `Store.checkpoint`."""
+        return await self._run(self.store.checkpoint)
+
+    async def refresh(self) -> int:
+        """See `Store.refresh`."""
+        return await self._run(self.store.refresh)
+
+    async def check(self) -> CheckReport:
+        """See `Store.check`."""
+        return await self._run(self.store.check)
+
+    async def stats(self) -> Stats:
+        """See `Store.stats`."""
+        return await self._run(self.store.stats)
+
+    async def close(self) -> None:
+        """See `Store.close`; waits for the calls under way."""
+        await self._run(self.store.close)
+        self._pool.shutdown(wait=False)
+
+    async def __aenter__(self) -> AsyncStore:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def aopen(path: Any, dim: int | None = None, **options: Any) -> AsyncStore:
+    """Open a store for async callers, without blocking the event loop; parameters and errors as in `aeon.open`."""
+    from aeon.opening import open_store
+
+    loop = asyncio.get_running_loop()
+    return AsyncStore(await loop.run_in_executor(None, partial(open_store, path, dim, **options)))

@@ -1,0 +1,219 @@
+"""Check: every file of a store against every other. Reads everything, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from aeon import manifest as manifests
+from aeon.checkpoint import plan_sessions
+from aeon.engine import Engine
+from aeon.errors import AeonError, CorruptionError
+from aeon.files import FileSystem
+from aeon.format import EdgeKind, FileKind, OpFlag, cut_preview, data_offset
+from aeon.key_table import encode_key, hash_key
+from aeon.recovery import replay
+from aeon.results import CheckReport, Problem
+
+PROBLEMS_MAX = 1000  # of one kind of file; more say nothing new
+Progress = Callable[[str, int, int], None]
+
+
+def disk_usage(files: FileSystem, root: str) -> tuple[int, int]:
+    """Return (bytes of the log, bytes of all files), as lengths."""
+    log = total = 0
+    for path in walk(files, root):
+        file = files.open(path)
+        try:
+            size = file.size()
+        finally:
+            file.close()
+        total += size
+        log += size if path.endswith(".wal") else 0
+    return log, total
+
+
+def walk(files: FileSystem, root: str) -> Iterator[str]:
+    """Paths of all files in a store, two levels deep."""
+    for name in files.listdir(root):
+        path = f"{root}/{name}"
+        if files.is_dir(path):
+            yield from (f"{path}/{inner}" for inner in files.listdir(path) if not files.is_dir(f"{path}/{inner}"))
+        else:
+            yield path
+
+
+def check(files: FileSystem, root: str, progress: Progress | None = None) -> CheckReport:
+    """Verify the store at `root`: checksums, references between files, derived tables, the log.
+
+    progress : called with (what, done, total). NotAStoreError if no store is there.
+    """
+    run = _Check(files, root, progress or (lambda what, done, total: None))
+    try:
+        manifest = manifests.load(files, root)
+        run.engine = Engine(files, root, manifest)
+    except CorruptionError as error:
+        run.found(error)
+        return CheckReport(tuple(run.problems), run.counts)
+    for step in (run.tables, run.events, run.rows, run.sessions, run.keys, run.edges, run.log):
+        try:
+            step()
+        except AeonError as error:
+            run.found(error)
+    return CheckReport(tuple(run.problems), run.counts)
+
+
+class _Check:
+    """One run."""
+
+    engine: Engine
+
+    def __init__(self, files: FileSystem, root: str, progress: Progress) -> None:
+        self._files, self._root, self._progress = files, root, progress
+        self.problems: list[Problem] = []
+        self.counts: dict[str, int] = {}
+
+    def found(self, error: AeonError) -> None:
+        if isinstance(error, CorruptionError):
+            self.add(error.path, error.offset, f"expected {error.expected}, found {error.found}")
+        else:
+            self.add(self._root, -1, str(error))
+
+    def add(self, path: str, offset: int, message: str) -> None:
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(Problem(path, offset, message))
+
+    def _path(self, kind: FileKind) -> str:
+        return self.engine.mapped[kind].path
+
+    def tables(self) -> None:
+        """Content checksums of the tables, each on its own."""
+        for file in self.engine.mapped.values():
+            try:
+                file.content()
+            except CorruptionError as error:
+                self.found(error)
+        self.counts["files"] = len(self.engine.mapped)
+
+    def events(self) -> None:
+        """Every event's checksum, its blob's, and that the two say the same."""
+        engine, trace = self.engine, self.engine.trace
+        total = trace.events.base_count
+        before = 0
+        last_row = 0
+        for index in range(total):
+            if index % 4096 == 0:
+                self._progress("events", index, total)
+            try:
+                event = engine.event(index)
+                operation = engine.operation(index)
+                extra = engine.extra(index)
+                text = bytes(engine.blobs.text(operation))
+                text.decode("utf-8")
+            except (CorruptionError, UnicodeDecodeError) as error:
+                self.found(error) if isinstance(error, CorruptionError) else self._event(index, str(error))
+                continue
+            if event.id <= before:
+                self._event(index, f"id {event.id} does not follow {before}")
+            before = event.id
+            said = (operation.role, operation.flags, operation.parent, operation.timestamp, cut_preview(text))
+            kept = (event.role, event.flags, event.parent, event.timestamp, event.preview)
+            if said != kept:
+                self._event(index, f"the event says {kept}, its blob {said}")
+            names = trace.names
+            if event.session >= len(names.sessions) or names.sessions[event.session] != extra.session:
+                self._event(index, f"session {event.session} is not {extra.session!r}")
+            if event.namespace >= len(names.namespaces) or names.namespaces[event.namespace] != extra.namespace:
+                self._event(index, f"namespace {event.namespace} is not {extra.namespace!r}")
+            if bool(event.flags & OpFlag.VECTOR) != (event.row >= 0):
+                self._event(index, "flag and row disagree on whether there is a vector")
+            if event.row >= 0:
+                if event.row != last_row:
+                    self._event(index, f"row {event.row}, expected {last_row}")
+                last_row += 1
+        if last_row != engine.atlas.rows.base_count:
+            self.add(self._path(FileKind.ROWS), 0, f"{engine.atlas.rows.base_count} rows for {last_row} events with a vector")
+        self.counts["events"] = total
+
+    def _event(self, index: int, message: str) -> None:
+        self.add(self._path(FileKind.EVENTS), data_offset(FileKind.EVENTS) + index * 128, message)
+
+    def rows(self) -> None:
+        """Every row's checksum, its owner, and that row and event ended together."""
+        atlas, trace = self.engine.atlas, self.engine.trace
+        count = atlas.rows.base_count
+        atlas.verify_all()
+        owners = trace.events.base["id"][trace.events.base["row"] > 0]
+        ids = atlas.rows.base["id"]
+        for row in np.flatnonzero(ids[: len(owners)] != owners[:count]).tolist():
+            self.add(self._path(FileKind.ROWS), 64 + row * 16, f"row {row} belongs to {ids[row]}, not {owners[row]}")
+        ended = trace.deaths.base["lsn"][trace.events.base["row"] > 0] != 0
+        for row in np.flatnonzero((atlas.deaths.base["lsn"] != 0)[: len(ended)] != ended[:count]).tolist():
+            self.add(self._path(FileKind.ROW_DEATHS), 64 + row * 8, f"row {row} and its event disagree on whether it ended")
+        self.counts["rows"] = count
+
+    def sessions(self) -> None:
+        """Postings and sessions, derived anew from the events."""
+        trace = self.engine.trace
+        events = trace.events.base
+        if not self.engine.mapped:
+            return
+        postings, sessions = plan_sessions(
+            events["session"].astype(np.int64), np.arange(len(events)), trace.deaths.base["lsn"], len(trace.names.sessions)
+        )
+        self._equal(FileKind.POSTINGS, trace.base_postings, postings.view(np.uint32))
+        for field in ("postings_start", "postings_count", "live"):
+            self._equal(FileKind.SESSIONS, trace.base_sessions[field], sessions[field])
+        self.counts["sessions"] = len(sessions)
+
+    def _equal(self, kind: FileKind, stored: Any, derived: Any) -> None:
+        if len(stored) != len(derived):
+            self.add(self._path(kind), 64, f"{len(stored)} records, {len(derived)} derived from the events")
+            return
+        for index in np.flatnonzero(stored != derived)[:PROBLEMS_MAX].tolist():
+            width = self.engine.mapped[kind].record_bytes
+            self.add(self._path(kind), 64 + index * width, f"record {index} is {stored[index]}, derived {derived[index]}")
+
+    def keys(self) -> None:
+        """Every key against the newest current event that has it."""
+        engine, trace = self.engine, self.engine.trace
+        newest: dict[bytes, int] = {}
+        if not engine.mapped:
+            return
+        deaths = trace.deaths.base["lsn"]
+        for index in np.flatnonzero((trace.events.base["flags"] & OpFlag.KEY).astype(bool) & (deaths == 0)).tolist():
+            extra = engine.extra(index)
+            newest[encode_key(extra.namespace, extra.key or "")] = trace.event(index).id
+        derived = sorted((hash_key(key), id_) for key, id_ in newest.items())
+        stored = [(int(record["hash"]), int(record["id"])) for record in engine.mapped[FileKind.KEYS].content()]
+        if stored != derived:
+            self.add(self._path(FileKind.KEYS), 64, f"{len(stored)} keys, {len(derived)} derived from the events, not the same")
+        self.counts["keys"] = len(stored)
+
+    def edges(self) -> None:
+        """Every edge's ends, and every ref of a blob in the edges."""
+        engine, trace = self.engine, self.engine.trace
+        if not engine.mapped:
+            return
+        edges = engine.mapped[FileKind.EDGES].content()
+        for index, edge in enumerate(edges):
+            for end in (int(edge["src"]), int(edge["dst"])):
+                at = trace.index_of(end)
+                if at < 0:
+                    self.add(self._path(FileKind.EDGES), 64 + index * 24, f"edge {index} reaches {end}, which is not there")
+            if int(edge["kind"]) not in set(EdgeKind):
+                self.add(self._path(FileKind.EDGES), 64 + index * 24, f"edge {index} has the kind {edge['kind']}")
+        if len(edges) and (np.diff(edges["src"].astype(np.int64)) < 0).any():
+            self.add(self._path(FileKind.EDGES), 64, "edges are not sorted by src")
+        self.counts["edges"] = len(edges)
+
+    def log(self) -> None:
+        """The log: every frame, replayed on top of the generation."""
+        replayed = replay(self._files, self._root, self.engine)
+        self.counts["commits in the log"] = replayed.commits
+        if replayed.torn is not None and replayed.torn.bytes_dropped:
+            torn = replayed.torn
+            self.add(torn.segment, torn.offset, f"torn tail of {torn.bytes_dropped} bytes ({torn.reason}); open cuts it off")
+

@@ -1,0 +1,324 @@
+"""Every offset, size and number of aeon's files. No I/O here; docs/FORMAT.md tells the same and a test compares them.
+
+A store is a directory. Integers are little-endian; text is UTF-8; checksums are CRC-32C.
+
+    MANIFEST              MANIFEST_HEADER, then a msgpack map: which files count, and how many bytes of each
+    LOCK                  one line of text: pid, host and start time of the writer
+    wal/NNNNNNNN.wal      SEGMENT_HEADER, then frames: FRAME, operations, zeros up to a multiple of 8
+    gen-NNNNNN/*.arena    FILE_HEADER, then records that are only ever appended (primary data)
+    gen-NNNNNN/*.tbl      FILE_HEADER, then a table written once (derived: check proves it, repair rebuilds it)
+
+An operation is OP, then `extra` (msgpack), then text, then the vector. In the log a vector follows its operation; in the
+arena the operation stands in the blob file behind a BLOB header and the vector in the code file.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+import numpy as np
+
+FORMAT_VERSION = 1
+
+_STRUCT_CODES = {"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i8": "q", "f4": "f"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a record: `type` is a NumPy code ("u4", "S8"); `offset` is counted from the record's start."""
+
+    name: str
+    type: str
+    offset: int
+    meaning: str
+
+
+class Layout:
+    """A record of fixed size: the table is the truth, `dtype` and `pack` / `unpack_from` derive from it."""
+
+    def __init__(self, name: str, size: int, fields: list[tuple[str, str, int, str]]) -> None:
+        self.name = name
+        self.size = size
+        self.fields = tuple(Field(*field) for field in fields)
+        codes, end = "<", 0
+        for field in self.fields:
+            assert field.offset == end, f"{name}.{field.name} begins at {end}, not {field.offset}"
+            width = np.dtype(field.type).itemsize
+            codes += f"{width}s" if field.type[0] == "S" else _STRUCT_CODES[field.type]
+            end += width
+        assert end == size, f"{name} has {end} bytes, not {size}"
+        self.struct = struct.Struct(codes)
+        self.pack = self.struct.pack
+        self.pack_into = self.struct.pack_into
+        self.unpack_from = self.struct.unpack_from
+        self.dtype = np.dtype(
+            {
+                "names": [field.name for field in self.fields],
+                "formats": [field.type if field.type[0] == "S" else f"<{field.type}" for field in self.fields],
+                "offsets": [field.offset for field in self.fields],
+                "itemsize": size,
+            }
+        )
+
+
+# -- the manifest -------------------------------------------------------------------------------------------------
+
+MANIFEST_MAGIC = b"AEONMANI"
+MANIFEST_HEADER = Layout("MANIFEST_HEADER", 24, [
+    ("magic", "S8", 0, "`AEONMANI`"),
+    ("version", "u4", 8, "format version; a reader refuses a newer one"),
+    ("length", "u4", 12, "bytes of the msgpack map that follows; the file ends there"),
+    ("payload_crc", "u4", 16, "CRC-32C of the map"),
+    ("header_crc", "u4", 20, "CRC-32C of the 20 bytes before"),
+])  # fmt: skip
+
+# -- the log ------------------------------------------------------------------------------------------------------
+
+SEGMENT_MAGIC = b"AEON-LOG"
+SEGMENT_HEADER = Layout("SEGMENT_HEADER", 64, [
+    ("magic", "S8", 0, "`AEON-LOG`"),
+    ("version", "u4", 8, "format version"),
+    ("flags", "u4", 12, "bit 0: the segment before this one was synced whole when this one was made"),
+    ("uuid", "S16", 16, "the store's uuid"),
+    ("segment", "u8", 32, "this segment's number, as in its name"),
+    ("first_lsn", "u8", 40, "LSN of the first frame"),
+    ("first_id", "u8", 48, "the next id to be given out when the segment was made"),
+    ("reserved", "u4", 56, "zero"),
+    ("crc", "u4", 60, "CRC-32C of the 60 bytes before"),
+])  # fmt: skip
+SEGMENT_PREVIOUS_SYNCED = 1
+
+FRAME_MAGIC = 0xA3E0
+FRAME_ALIGNMENT = 8
+FRAME = Layout("FRAME", 40, [
+    ("magic", "u2", 0, "0xA3E0"),
+    ("type", "u1", 2, "1 = commit; 0 is never valid"),
+    ("flags", "u1", 3, "zero"),
+    ("length", "u4", 4, "bytes of operations that follow; then zeros up to a multiple of 8"),
+    ("lsn", "u8", 8, "log sequence number: 1 for the store's first commit, then one more each"),
+    ("durable_lsn", "u8", 16, "every frame up to this LSN was on disk when this one was written"),
+    ("first_id", "u8", 24, "id of the first `remember` in this frame; the others follow"),
+    ("payload_crc", "u4", 32, "CRC-32C of the operations"),
+    ("header_crc", "u4", 36, "CRC-32C of the 36 bytes before, begun with the segment header's crc"),
+])  # fmt: skip
+FRAME_BYTES_MAX = 1 << 30  # of one commit; keeps `length` far from 2^32 and a replay's buffer within memory
+
+
+class FrameType(IntEnum):
+    """What a frame holds."""
+
+    COMMIT = 1
+
+
+# -- operations ---------------------------------------------------------------------------------------------------
+
+OP = Layout("OP", 32, [
+    ("kind", "u1", 0, "1 = remember, 2 = forget"),
+    ("role", "u1", 1, "1 user, 2 assistant, 3 system, 4 tool, 5 concept, 6 summary"),
+    ("flags", "u1", 2, "bit 0: a vector belongs to it; bit 1: text by reference (BLOB_REF); bit 2: it has a key; bit 3: it has metadata"),
+    ("reserved", "u1", 3, "zero"),
+    ("extra_bytes", "u4", 4, "bytes of `extra`: msgpack [session, [namespace...], key, metadata, [refs...]], trailing nils cut"),
+    ("text_bytes", "u4", 8, "bytes of text; of `forget`: the ids, u64 each"),
+    ("vector_bytes", "u4", 12, "bytes of the vector: f4 scale, then dim int8 codes; or dim float32"),
+    ("parent", "u8", 16, "id of the event this one follows from; 0 = none"),
+    ("timestamp", "i8", 24, "microseconds since 1970-01-01 UTC"),
+])  # fmt: skip
+
+
+class OpKind(IntEnum):
+    """What an operation does."""
+
+    REMEMBER = 1
+    FORGET = 2
+
+
+class OpFlag(IntFlag):
+    """Bits of an operation's and of an event's flags."""
+
+    VECTOR = 1
+    TEXT_REF = 2
+    KEY = 4
+    METADATA = 8
+
+
+BLOB_REF = Layout("BLOB_REF", 16, [
+    ("offset", "u8", 0, "where the BLOB begins in the blob file"),
+    ("bytes", "u4", 8, "bytes of the operation behind the BLOB header"),
+    ("crc", "u4", 12, "the BLOB's own crc"),
+])  # fmt: skip
+
+ROLES = ("user", "assistant", "system", "tool", "concept", "summary")
+ROLE_NUMBERS = {name: number for number, name in enumerate(ROLES, 1)}
+
+# -- generation files ---------------------------------------------------------------------------------------------
+
+FILE_MAGIC = b"AEONFILE"
+FILE_HEADER = Layout("FILE_HEADER", 64, [
+    ("magic", "S8", 0, "`AEONFILE`"),
+    ("version", "u4", 8, "format version"),
+    ("kind", "u4", 12, "1 blobs, 2 codes, 3 rows, 4 events, 16 event deaths, 17 row deaths, 18 keys, 19 names, 20 sessions, 21 postings, 22 edges"),
+    ("uuid", "S16", 16, "the store's uuid"),
+    ("count", "u8", 32, "records in a table; 0 in an arena file, whose length the manifest tells"),
+    ("generation", "u8", 40, "the generation that made the file"),
+    ("record_bytes", "u4", 48, "bytes of one record; 0 where records differ in length"),
+    ("content_crc", "u4", 52, "CRC-32C of all bytes behind the header, of a table; 0 in an arena file"),
+    ("reserved", "u4", 56, "zero"),
+    ("crc", "u4", 60, "CRC-32C of the 60 bytes before"),
+])  # fmt: skip
+
+
+class FileKind(IntEnum):
+    """What a generation file holds; below 16 arena files, from 16 on tables."""
+
+    BLOBS = 1
+    CODES = 2
+    ROWS = 3
+    EVENTS = 4
+    EVENT_DEATHS = 16
+    ROW_DEATHS = 17
+    KEYS = 18
+    NAMES = 19
+    SESSIONS = 20
+    POSTINGS = 21
+    EDGES = 22
+
+
+CODE_DATA_OFFSET = 4096  # codes begin on a page of memory, so that every row is 64-byte aligned in a mapping
+ROW_ALIGNMENT = 64  # bytes; a row's stride is a multiple, so kernels need no tail loop
+
+BLOB = Layout("BLOB", 24, [
+    ("crc", "u4", 0, "CRC-32C of the rest of this header and of the operation"),
+    ("bytes", "u4", 4, "bytes of the operation behind this header; then zeros up to a multiple of 8"),
+    ("id", "u8", 8, "the memory's id; 0 for a `forget`"),
+    ("lsn", "u8", 16, "LSN of its commit; 0 if the text was written ahead of its commit"),
+])  # fmt: skip
+BLOB_ALIGNMENT = 8
+
+ROW = Layout("ROW", 16, [
+    ("id", "u8", 0, "the memory whose vector this is; increasing"),
+    ("scale", "f4", 8, "vector = scale * codes; 1.0 in a float32 store"),
+    ("crc", "u4", 12, "CRC-32C of id, scale and the row's codes with their padding"),
+])  # fmt: skip
+
+EVENT = Layout("EVENT", 128, [
+    ("id", "u8", 0, "increasing over the file; gaps where memories were forgotten"),
+    ("previous", "u8", 8, "id of the event before this one in its session; 0 = none"),
+    ("parent", "u8", 16, "id of the event this one follows from; 0 = none"),
+    ("timestamp", "i8", 24, "microseconds since 1970-01-01 UTC"),
+    ("session", "u4", 32, "session number"),
+    ("namespace", "u4", 36, "namespace number"),
+    ("role", "u1", 40, "as in OP"),
+    ("flags", "u1", 41, "as in OP"),
+    ("preview_bytes", "u1", 42, "bytes of preview in use"),
+    ("reserved", "u1", 43, "zero"),
+    ("row", "u4", 44, "1 + index of the vector's row; 0 = no vector"),
+    ("blob_offset", "u8", 48, "where the BLOB begins in the blob file"),
+    ("blob_bytes", "u4", 56, "bytes of the operation behind the BLOB header"),
+    ("crc", "u4", 60, "CRC-32C of the other 124 bytes"),
+    ("preview", "S64", 64, "the text's first bytes, cut at a character boundary, then zeros"),
+])  # fmt: skip
+PREVIEW_BYTES_MAX = 64
+
+DEATH = Layout("DEATH", 8, [
+    ("lsn", "u8", 0, "0 = alive; else the LSN that ended it, with bit 63 set if an upsert did (still readable by id)"),
+])  # fmt: skip
+SUPERSEDED = 1 << 63
+
+KEY = Layout("KEY", 24, [
+    ("hash", "u8", 0, "BLAKE2b-64 of msgpack [[namespace...], key]; the file is sorted by hash, then id"),
+    ("id", "u8", 8, "the newest version"),
+    ("created", "i8", 16, "timestamp of the first version"),
+])  # fmt: skip
+
+SESSION = Layout("SESSION", 32, [
+    ("postings_start", "u8", 0, "index of its first posting"),
+    ("postings_count", "u8", 8, "its events, dead ones included"),
+    ("live", "u8", 16, "its events that are alive"),
+    ("last_id", "u8", 24, "id of its newest event"),
+])  # fmt: skip
+
+POSTING = Layout("POSTING", 4, [
+    ("event", "u4", 0, "index into the event file; increasing within a session"),
+])  # fmt: skip
+
+EDGE = Layout("EDGE", 24, [
+    ("src", "u8", 0, "id the edge leaves; the file is sorted by src, then in order of creation"),
+    ("dst", "u8", 8, "id the edge reaches"),
+    ("kind", "u4", 16, "1 = ref (event to concept or source), 2 = replaces (new version to old)"),
+    ("reserved", "u4", 20, "zero"),
+])  # fmt: skip
+
+
+class EdgeKind(IntEnum):
+    """What an edge means."""
+
+    REF = 1
+    REPLACES = 2
+
+
+LAYOUTS = (
+    MANIFEST_HEADER, SEGMENT_HEADER, FRAME, OP, BLOB_REF, FILE_HEADER, BLOB, ROW, EVENT, DEATH, KEY, SESSION, POSTING, EDGE,
+)  # fmt: skip
+
+RECORDS = {
+    FileKind.ROWS: ROW,
+    FileKind.EVENTS: EVENT,
+    FileKind.EVENT_DEATHS: DEATH,
+    FileKind.ROW_DEATHS: DEATH,
+    FileKind.KEYS: KEY,
+    FileKind.SESSIONS: SESSION,
+    FileKind.POSTINGS: POSTING,
+    FileKind.EDGES: EDGE,
+}
+
+# -- limits -------------------------------------------------------------------------------------------------------
+
+DIM_MAX = 8192  # pairs of int16 products summed in one int32 lane stay below 2^31
+TEXT_BYTES_MAX = 256 << 20
+TEXT_BYTES_INLINE = 1 << 20  # longer texts go to the arena first and the log carries a reference
+METADATA_BYTES_MAX = 1 << 20
+NAME_BYTES_MAX = 1024  # of a session, of a key, and of a whole namespace
+REFS_MAX = 4096
+ROWS_MAX = (1 << 32) - 2  # EVENT.row holds index + 1 in 32 bits
+
+assert FRAME.size % FRAME_ALIGNMENT == 0 and SEGMENT_HEADER.size % FRAME_ALIGNMENT == 0  # frames stay aligned
+assert EVENT.size == 2 * ROW_ALIGNMENT  # two cache lines
+assert CODE_DATA_OFFSET % ROW_ALIGNMENT == 0 and FILE_HEADER.size <= CODE_DATA_OFFSET
+assert TEXT_BYTES_MAX + METADATA_BYTES_MAX < FRAME_BYTES_MAX  # whatever passes the single limits fits a frame
+
+
+def padded(count: int, alignment: int) -> int:
+    """Round `count` up to a multiple of `alignment`."""
+    return -(-count // alignment) * alignment
+
+
+def row_stride(dim: int, rows: str) -> int:
+    """Bytes from one row of codes to the next, for `rows` = "int8" or "float32"."""
+    return padded(dim * (1 if rows == "int8" else 4), ROW_ALIGNMENT)
+
+
+def data_offset(kind: FileKind) -> int:
+    """Where records begin in a generation file."""
+    return CODE_DATA_OFFSET if kind == FileKind.CODES else FILE_HEADER.size
+
+
+def segment_name(number: int) -> str:
+    """Name of a log segment inside `wal/`."""
+    return f"{number:08d}.wal"
+
+
+def generation_name(number: int) -> str:
+    """Name of a generation's directory."""
+    return f"gen-{number:06d}"
+
+
+def cut_preview(text: bytes) -> bytes:
+    """Return the longest prefix of UTF-8 `text` that fits a preview and ends between characters."""
+    if len(text) <= PREVIEW_BYTES_MAX:
+        return text
+    end = PREVIEW_BYTES_MAX
+    while text[end] & 0xC0 == 0x80:  # a continuation byte: the character began before
+        end -= 1
+    return text[:end]

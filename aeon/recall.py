@@ -1,0 +1,165 @@
+"""Recall: filters applied before ranking, then the Atlas, then hits.
+
+Filters on columns (session, namespace, role, time) choose the events first; their rows are scored exactly. A filter on
+metadata is evaluated on the best-ranked candidates first, in growing batches until k match or none are left.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeon.engine import View, alive_mask
+from aeon.errors import FilterError
+from aeon.format import OpFlag
+from aeon.results import Hit
+from aeon.trace import FIELDS_MAX
+from aeon.where import Where
+
+_FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Checked filters. Times in microseconds: since <= timestamp < until."""
+
+    sessions: tuple[str, ...] | None = None
+    namespace: tuple[str, ...] = ()
+    roles: tuple[int, ...] | None = None
+    since: int | None = None
+    until: int | None = None
+    where: Where | None = None
+
+    @property
+    def on_columns(self) -> bool:
+        """Whether any filter needs the events' columns."""
+        return self.sessions is not None or bool(self.namespace) or self.roles is not None or self.on_time
+
+    @property
+    def on_time(self) -> bool:
+        """Whether time is filtered."""
+        return self.since is not None or self.until is not None
+
+
+def require_known_fields(view: View, where: Where) -> None:
+    """Raise FilterError if `where` names a field that no memory has ever had; an empty store knows no field to miss."""
+    known = view.engine.trace.names.fields
+    if not view.events or len(known) > FIELDS_MAX:
+        return
+    for field in sorted(where.required_fields - known):
+        near = difflib.get_close_matches(field, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise FilterError(f"no memory in this store has a metadata field {field!r}{hint}")
+
+
+def select(view: View, filters: Filters) -> NDArray[np.int64] | None:
+    """Indexes of the events that pass the column filters, dead ones included, increasing; None = all."""
+    if not filters.on_columns:
+        return None
+    trace = view.engine.trace
+    namespaces = None
+    if filters.namespace:
+        depth = len(filters.namespace)
+        names = trace.names.namespaces
+        namespaces = np.array([n for n, parts in enumerate(names) if parts[:depth] == filters.namespace], np.uint32)
+    if filters.sessions is not None:
+        numbers = {trace.names.session_numbers.get(name, -1) for name in filters.sessions} - {-1}
+        runs = [trace.session_events(number) for number in numbers]
+        indexes = np.sort(np.concatenate(runs)) if runs else np.empty(0, np.int64)
+        indexes = indexes[indexes < view.events]
+        keep = _mask(
+            filters, namespaces, len(indexes), lambda field: trace.take(indexes, field)
+        )
+        return indexes if keep is None else indexes[keep]
+    found = []
+    for first, records in trace.columns(view.events):
+        keep = _mask(filters, namespaces, len(records), lambda field, run=records: run[field])
+        if keep is not None:
+            found.append(first + np.flatnonzero(keep))
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _mask(filters: Filters, namespaces, count, column):  # type: ignore[no-untyped-def]
+    keep = None
+
+    def narrow(condition: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return condition if keep is None else keep & condition
+
+    if namespaces is not None:
+        keep = narrow(np.isin(column("namespace"), namespaces))
+    if filters.roles is not None:
+        keep = narrow(np.isin(column("role"), np.array(filters.roles, np.uint8)))
+    if filters.since is not None:
+        keep = narrow(column("timestamp") >= filters.since)
+    if filters.until is not None:
+        keep = narrow(column("timestamp") < filters.until)
+    return keep
+
+
+def matches(view: View, index: int, where: Where) -> bool:
+    """Whether the metadata of the event at `index` satisfies `where`."""
+    if not view.engine.event(index).flags & OpFlag.METADATA:
+        return where.matches(None)
+    return where.matches(view.engine.extra(index).metadata)
+
+
+def select_alive(view: View, filters: Filters) -> Sequence[int]:
+    """Indexes of all current events that pass every filter, increasing."""
+    indexes = select(view, filters)
+    if indexes is None:
+        indexes = np.arange(view.events)
+    indexes = indexes[alive_mask(view, indexes)]
+    if filters.where is None:
+        return indexes.tolist()
+    return [index for index in indexes.tolist() if matches(view, index, filters.where)]
+
+
+def recall(view: View, query: NDArray[np.float32], k: int, filters: Filters) -> list[Hit]:
+    """Return the k best current memories that pass the filters, best first; fewer only if fewer match.
+
+    query : float32[dim]. Cost: one pass over the candidates' rows.
+    """
+    engine = view.engine
+    atlas = engine.atlas
+    among = _rows_of(view, select(view, filters))
+    available = view.rows if among is None else len(among)
+    want = k if filters.where is None else max(_FIRST_BATCH, 4 * k)
+    while True:
+        rows, scores = atlas.search(query, want, rows=view.rows, lsn=view.lsn, among=among)
+        hits = []
+        for id_, score in zip(atlas.ids(rows).tolist(), scores.tolist(), strict=True):
+            index = engine.trace.index_of(id_)
+            if filters.where is None or matches(view, index, filters.where):
+                hits.append(Hit(engine, index, id_, score))
+                if len(hits) == k:
+                    return hits
+        if len(rows) < want or want >= available:
+            return hits
+        want = min(8 * want, available)
+
+
+def search_batch(
+    view: View, queries: NDArray[np.float32], k: int, filters: Filters
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
+    atlas = view.engine.atlas
+    among = _rows_of(view, select(view, filters))
+    ids = np.zeros((len(queries), k), np.uint64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    for n, query in enumerate(queries):
+        rows, found = atlas.search(query, k, rows=view.rows, lsn=view.lsn, among=among)
+        ids[n, : len(rows)] = atlas.ids(rows)
+        scores[n, : len(rows)] = found
+    return ids, scores
+
+
+def _rows_of(view: View, indexes: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Rows of the events at `indexes` that have one; increasing, as rows are given out in the order of events."""
+    if indexes is None:
+        return None
+    rows = view.engine.trace.take(indexes, "row").astype(np.int64) - 1
+    return rows[rows >= 0]

@@ -1,0 +1,728 @@
+"""The Store: one directory, one writer, any number of readers. It owns the order of locks and of writes.
+
+A commit goes: check and encode (no lock) -> append to the log (write lock, log lock) -> sync, shared with other
+committers (no lock but the log's own) -> apply to memory (index lock). Readers take a `View` and no lock.
+
+Locks are taken in this order and never the other way round: write lock, log lock, index lock.
+  write lock   order of commits; held over a whole transaction and a whole checkpoint
+  log lock     inside `Wal`: order of frames
+  index lock   one thread applies, in the order of LSNs
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeon_native import dispatch
+
+from aeon import check as checks
+from aeon import intake
+from aeon.atlas import as_vectors
+from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
+from aeon.checkpoint import write_generation
+from aeon.embedding import Embed, embed_texts
+from aeon.engine import Engine, View, alive_mask, find, is_readable
+from aeon.errors import ClosedError, EmbedderMissingError, InvalidInputError, NotFoundError, ReadOnlyError
+from aeon.files import FileSystem, Lock
+from aeon.format import TEXT_BYTES_INLINE, FileKind, OpFlag, generation_name
+from aeon.generation_files import ArenaWriter
+from aeon.manifest import Manifest
+from aeon.operations import encode_extra, encode_forget, encode_remember
+from aeon.options import Options
+from aeon.key_table import encode_key
+from aeon.recall import recall, require_known_fields, search_batch, select_alive
+from aeon.recovery import Recovery, read_engine, remove_leftovers
+from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.wal import Wal
+
+KERNELS_FROM_ROWS = 4096  # below, the NumPy twins answer in well under a millisecond and no compiler is loaded
+KERNELS_FROM_COMMITS = 1000  # a process that writes more than this lives long enough to gain from compiled code
+_HISTORY_BLOCK = 256
+
+_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+class Store:
+    """A memory store. Made by `aeon.open`; safe to share between threads, not between processes after a fork."""
+
+    def __init__(
+        self,
+        files: FileSystem,
+        root: str,
+        engine: Engine,
+        recovery: Recovery,
+        options: Options,
+        embed: Embed | None,
+        wal: Wal | None,
+        lock: Lock | None,
+    ) -> None:
+        self._files = files
+        self._root = root
+        self._engine = engine
+        self._options = options
+        self._embed = embed
+        self._wal = wal
+        self._lock = lock
+        self._write_lock = threading.RLock()
+        self._index_lock = threading.Lock()
+        self._pending: deque[tuple[int, int, bytes]] = deque()  # appended, not yet applied: (LSN, first id, body)
+        self._transaction: Transaction | None = None  # of the thread that holds the write lock
+        self._unusable: str = ""
+        self._commits = 0
+        self.recovery = recovery
+        self.atlas = AtlasView(self)
+        if engine.view.rows >= KERNELS_FROM_ROWS:
+            dispatch.start()
+        _open_stores.add(self)
+
+    # -- guards -------------------------------------------------------------------------------------------------
+
+    def _view(self) -> View:
+        if self._unusable:
+            raise ClosedError(self._unusable)
+        return self._engine.view
+
+    def _writer(self) -> Wal:
+        if self._unusable:
+            raise ClosedError(self._unusable)
+        if self._wal is None:
+            raise ReadOnlyError(f"{self._root} is open read-only")
+        return self._wal
+
+    # -- remembering --------------------------------------------------------------------------------------------
+
+    def remember(
+        self,
+        text: str,
+        vector: Any = None,
+        *,
+        session: str = "default",
+        role: str = "user",
+        namespace: Sequence[str] = (),
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        refs: Iterable[int] = (),
+        parent: int | None = None,
+    ) -> int:
+        """Keep one memory; return its id, which is stable for ever.
+
+        Parameters
+        ----------
+        text : str of any length up to 256 MiB; well-formed Unicode.
+        vector : float[dim], any length but zero; None: the store's embedder makes it from the text, and in a store of the
+            caller's vectors the memory has none: it is in the history, not in vector search.
+        session, role : where it belongs; role is user, assistant, system, tool, concept or summary.
+        namespace, key : with a key this is an upsert: the key names the new version from now on, and search and history
+            show only that one. The version before stays readable by its id.
+        metadata : fields for `where`; anything msgpack holds, with text as field names.
+        timestamp : int microseconds since 1970 UTC, or a datetime; None = now.
+        refs, parent : ids of memories this one refers to, and of the one it follows from.
+
+        Raises InvalidInputError, DimensionError, CapacityError, NotFoundError (refs, parent), each before anything is
+        written; PoisonedError if the disk fails.
+
+        Durability: when this returns, under "full" the memory is on disk (one fdatasync, shared with concurrent calls);
+        under "normal" it survives the death of the process. Cost: a few tens of microseconds beside the sync.
+        """
+        vectors = None if vector is None else as_vectors(vector, self._engine.atlas.dim)
+        if vectors is not None and len(vectors) != 1:
+            raise InvalidInputError(f"one text takes one vector, not {len(vectors)}")
+        return self._remember(
+            [text], vectors, [session], [role], namespace, [key], [metadata], [timestamp], [refs], [parent]
+        )[0]
+
+    def remember_many(
+        self,
+        texts: Sequence[str],
+        vectors: Any = None,
+        *,
+        session: str | Sequence[str] = "default",
+        role: str | Sequence[str] = "user",
+        namespace: Sequence[str] = (),
+        keys: Sequence[str | None] | None = None,
+        metadata: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
+        timestamps: Any = None,
+        parents: Sequence[int | None] | None = None,
+    ) -> list[int]:
+        """Keep many memories in one commit, all or none; return their ids, in order.
+
+        Parameters
+        ----------
+        texts : at least one str. vectors : float[n, dim], or None as in `remember`, or a list with None where a memory
+            has no vector.
+        session, role, metadata, timestamps : one for all, or a list of n. keys, parents : a list of n, or None.
+
+        Errors and durability as in `remember`. Cost: one log record and one sync for the whole batch.
+        """
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise InvalidInputError(f"texts is a list of str, not {type(texts).__name__}")
+        count = len(texts)
+        if not count:
+            raise InvalidInputError("an empty batch: there is nothing to remember")
+        sparse: list[int] | None = None
+        array = None
+        if vectors is not None:
+            if isinstance(vectors, list) and any(vector is None for vector in vectors):
+                intake.spread(vectors, count, "vectors")
+                sparse = [n for n, vector in enumerate(vectors) if vector is not None]
+                vectors = [vectors[n] for n in sparse]
+            if sparse is None or sparse:
+                array = as_vectors(vectors, self._engine.atlas.dim)
+                if len(array) != (count if sparse is None else len(sparse)):
+                    raise InvalidInputError(f"{len(array)} vectors for {count} texts")
+        return self._remember(
+            texts,
+            array,
+            intake.spread(session, count, "session"),
+            intake.spread(role, count, "role"),
+            namespace,
+            intake.spread(keys, count, "keys"),
+            intake.spread(metadata, count, "metadata"),
+            intake.spread(timestamps, count, "timestamps"),
+            [()] * count,
+            intake.spread(parents, count, "parents"),
+            sparse,
+        )
+
+    def _remember(
+        self,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32] | None,
+        sessions: Sequence[str],
+        roles: Sequence[str],
+        namespace: Sequence[str],
+        keys: Sequence[str | None],
+        metadata: Sequence[Mapping[str, Any] | None],
+        timestamps: Sequence[Any],
+        refs: Sequence[Iterable[int]],
+        parents: Sequence[int | None],
+        sparse: list[int] | None = None,
+    ) -> list[int]:
+        """Check and encode everything, then commit: nothing is written if anything is wrong."""
+        self._writer()
+        encoded_texts = [intake.encode_text(text) for text in texts]
+        space = intake.check_namespace(namespace)
+        if vectors is None and sparse is None and self._embed is not None:
+            vectors = embed_texts(self._embed, texts, self._engine.atlas.dim)
+        with_vector = range(len(texts)) if sparse is None else sparse
+        packed = dict(zip(with_vector, self._pack_vectors(vectors), strict=True)) if vectors is not None else {}
+        operations = []
+        needed: set[int] = set()
+        plain: dict[str, bytes] = {}
+        for n, text in enumerate(encoded_texts):
+            session, key = sessions[n], keys[n]
+            fields = intake.pack_metadata(metadata[n])
+            references = intake.check_refs(refs[n])
+            parent = 0 if parents[n] is None else intake.check_id(parents[n], "parent")
+            flags = (OpFlag.VECTOR if n in packed else 0) | (OpFlag.METADATA if fields else 0)
+            if key is not None:
+                intake.check_name(key, "key")
+                flags |= OpFlag.KEY
+            extra = plain.get(session) if key is None and fields is None and not references else None
+            if extra is None:
+                extra = encode_extra(intake.check_name(session, "session"), space, key, fields, references)
+                if key is None and fields is None and not references:
+                    plain[session] = extra
+            if len(text) > TEXT_BYTES_INLINE:
+                flags |= OpFlag.TEXT_REF
+            needed.update(references)
+            if parent:
+                needed.add(parent)
+            operations.append(
+                (intake.check_role(roles[n]), int(flags), parent, intake.as_timestamp(timestamps[n]), extra, text, packed.get(n, b""))
+            )
+        with self._write_lock:
+            self._require_readable(needed)
+            body = b"".join(
+                encode_remember(
+                    role=role, flags=flags, parent=parent, timestamp=timestamp, extra=extra, vector=vector,
+                    text=self._write_ahead(text) if flags & OpFlag.TEXT_REF else text,
+                )
+                for role, flags, parent, timestamp, extra, text, vector in operations
+            )  # fmt: skip
+            return self._submit(body, len(operations))
+
+    def _pack_vectors(self, vectors: NDArray[np.float32]) -> Iterator[bytes]:
+        """The log's form of each vector: scale and codes, or float32."""
+        atlas = self._engine.atlas
+        codes, scales = atlas.encode(vectors)
+        codes = codes[:, : atlas.code_bytes]
+        if not atlas.quantised:
+            return (row.tobytes() for row in codes)
+        rows = np.empty((len(codes), 4 + atlas.code_bytes), np.uint8)
+        rows[:, :4] = scales.astype("<f4").view(np.uint8).reshape(-1, 4)
+        rows[:, 4:] = codes
+        data, width = rows.tobytes(), rows.shape[1]
+        return (data[at : at + width] for at in range(0, len(data), width))
+
+    def _require_readable(self, ids: Iterable[int]) -> None:
+        """Raise NotFoundError unless every id can be read, or is new in the running transaction."""
+        if not ids:
+            return
+        self._apply_pending()
+        view = self._view()
+        for id_ in ids:
+            if self._transaction is None or not self._transaction.owns(id_):
+                find(view, id_)
+
+    def _write_ahead(self, text: bytes) -> bytes:
+        """Write a long text to the arena and sync it, before a commit refers to it; return the BLOB_REF.
+
+        The caller holds the write lock, so no checkpoint appends at the same place.
+        """
+        wal, engine = self._writer(), self._engine
+        wal.require_healthy()
+        manifest = engine.manifest
+        generation = manifest.generation + 1
+        entry = manifest.files.get(FileKind.BLOBS)
+        directory = f"{self._root}/{generation_name(generation)}"
+        try:
+            if entry is None and not self._files.exists(directory):
+                self._files.mkdir(directory)
+            arena = ArenaWriter(
+                self._files, self._root, manifest.uuid, generation, FileKind.BLOBS, entry, end=engine.blobs.ahead_end
+            )
+            try:
+                header = encode_blob(text, 0, 0)
+                offset = arena.offset
+                arena.append([header, text, blob_padding(len(text))])
+                if self._options.durability != "off":
+                    arena.sync()
+                    if entry is None:  # the file is new: its name and its directory's name have to be on disk as well
+                        self._files.fsync_dir(directory)
+                        self._files.fsync_dir(self._root)
+            finally:
+                arena.close()
+        except Exception as error:
+            raise wal.poison(error) from error
+        engine.blobs.ahead_end = arena.offset
+        return encode_blob_ref(offset, len(text), header)
+
+    # -- committing ---------------------------------------------------------------------------------------------
+
+    def _submit(self, body: bytes, ids: int) -> list[int]:
+        """Commit `body`, or add it to the transaction of this thread; the caller holds the write lock once."""
+        if self._transaction is not None:
+            return self._transaction.add(body, ids)
+        wal = self._writer()
+        lsn, first_id = wal.append(body, ids)
+        self._pending.append((lsn, first_id, body))
+        # Others may append while this commit waits for the disk: that is what lets them share the sync.
+        self._write_lock.release()
+        try:
+            if self._options.durability == "full":
+                wal.sync(lsn)
+            self._apply_pending()
+        finally:
+            self._write_lock.acquire()
+        self._commits += 1
+        if self._commits == KERNELS_FROM_COMMITS:
+            dispatch.start()
+        self._checkpoint_if_due(wal)
+        return list(range(first_id, first_id + ids))
+
+    def _apply_pending(self) -> None:
+        """Apply what was appended, in order; under "full" only what is on disk, so no reader sees what could be lost.
+
+        Log first, then index: a crash between the two is repaired by replay.
+        """
+        wal, pending = self._writer(), self._pending
+        limit = wal.durable_lsn if self._options.durability == "full" else wal.appended_lsn
+        with self._index_lock:
+            while pending and pending[0][0] <= limit:
+                lsn, first_id, body = pending[0]
+                try:
+                    self._engine.apply(lsn, first_id, memoryview(body))
+                except BaseException as error:  # Ctrl-C too: half a commit is in memory, though no reader sees it
+                    raise wal.poison(error) from error
+                pending.popleft()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Store]:
+        """Group the calls this thread makes inside the block into one commit: all of them or none.
+
+            with store.transaction():
+                source = store.remember("...", key="plan")
+                store.forget(old)
+
+        Ids are final at once. Reads inside the block show the store as it was before. An exception drops everything.
+        Other writers wait until the block ends. Durability as in `remember`, at the end of the block.
+        """
+        self._writer().require_healthy()
+        with self._write_lock:
+            if self._transaction is not None:
+                raise InvalidInputError("transactions do not nest: this thread is inside one already")
+            transaction = self._transaction = Transaction(self._writer().next_id)
+            try:
+                yield self
+            finally:
+                self._transaction = None
+            if transaction.bodies:
+                self._submit(b"".join(transaction.bodies), transaction.next_id - transaction.first_id)
+
+    # -- forgetting ---------------------------------------------------------------------------------------------
+
+    def forget(
+        self,
+        ids: int | Iterable[int] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        session: str | Sequence[str] | None = None,
+        namespace: Sequence[str] | None = None,
+    ) -> int:
+        """Forget memories by id, or all that match the filters; return how many there were, older versions not counted.
+
+        They leave search, history and `get` at once. With a memory go the versions it had replaced, and its edges. Its
+        bytes leave the disk with the log at the next checkpoint if it never reached a generation, else by compaction.
+
+        An id that was never given out raises NotFoundError and nothing is forgotten; one forgotten before counts 0.
+        Durability as in `remember`.
+        """
+        self._writer()
+        if ids is None and where is None and session is None and namespace is None:
+            raise InvalidInputError("forget what? give ids, where, session or namespace (where={} is everything)")
+        if ids is not None and (where is not None or session is not None or namespace is not None):
+            raise InvalidInputError("forget takes ids or filters, not both")
+        chosen = None if ids is None else list(dict.fromkeys(intake.check_ids(ids)))
+        filters = intake.make_filters(session, namespace, where)
+        with self._write_lock:
+            wal = self._writer()
+            self._apply_pending()
+            view = self._view()
+            trace = view.engine.trace
+            if chosen is None:
+                if filters.where is not None:
+                    require_known_fields(view, filters.where)
+                chosen = [trace.event(index).id for index in select_alive(view, filters)]
+            else:
+                chosen = [id_ for id_ in chosen if self._is_forgettable(view, wal, id_)]
+            if chosen:
+                self._submit(encode_forget(np.array(chosen, "<u8").tobytes(), intake.as_timestamp(None)), 0)
+            return len(chosen)
+
+    def _is_forgettable(self, view: View, wal: Wal, id_: int) -> bool:
+        if self._transaction is not None and self._transaction.owns(id_):
+            return True
+        if id_ >= wal.next_id:
+            raise NotFoundError(f"no memory has id {id_}: ids up to {wal.next_id - 1} were given out")
+        index = view.engine.trace.index_of(id_)
+        return 0 <= index < view.events and is_readable(view.engine.trace.death(index), view.lsn)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def recall(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        session: str | Sequence[str] | None = None,
+        namespace: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        since: Any = None,
+        until: Any = None,
+        roles: str | Sequence[str] | None = None,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """Return the `k` memories nearest to `query`, best first; fewer only if fewer match.
+
+        Parameters
+        ----------
+        query : text, which the store's embedder turns into a vector, or float[dim].
+        session, namespace, roles : only these; a namespace matches by prefix, segment by segment.
+        where : filter on metadata (`$eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not`, dotted paths).
+        since, until : since <= timestamp < until; microseconds or datetime.
+        exact : scan every row. The index of this version always does.
+
+        Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
+        Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: linear in the candidates.
+        """
+        view = self._view()
+        count = intake.check_count(k, "k")
+        filters = intake.make_filters(session, namespace, where, since, until, roles)
+        if filters.where is not None:
+            require_known_fields(view, filters.where)
+        return recall(view, self._as_query(query), count, filters)
+
+    def _as_query(self, query: Any) -> NDArray[np.float32]:
+        if isinstance(query, str):
+            intake.encode_text(query, "query")
+            if self._embed is None:
+                maker = self._engine.manifest.embedder
+                raise EmbedderMissingError(
+                    f"the vectors here were made by {maker!r}: pass embed= to aeon.open, or a vector as the query"
+                    if maker
+                    else "this store keeps its caller's vectors: pass a vector as the query"
+                )
+            return embed_texts(self._embed, [query], self._engine.atlas.dim)[0]
+        vectors = as_vectors(query, self._engine.atlas.dim, "query")
+        if len(vectors) != 1:
+            raise InvalidInputError(f"recall takes one query, not {len(vectors)}; atlas.search takes many")
+        return vectors[0]
+
+    def get(self, id_: int) -> Memory:
+        """Return a memory by id: a current one, or a version that was replaced. NotFoundError if it was forgotten."""
+        view = self._view()
+        checked = intake.check_id(id_)
+        return Memory(view.engine, find(view, checked), checked)
+
+    def get_key(self, key: str, namespace: Sequence[str] = ()) -> Memory | None:
+        """Return the newest version under a key, or None."""
+        view = self._view()
+        found = view.engine.keys.get(encode_key(intake.check_namespace(namespace), intake.check_name(key, "key")))
+        if found is None or view.engine.trace.index_of(found[0]) >= view.events:
+            return None
+        return Memory(view.engine, view.engine.trace.index_of(found[0]), found[0])
+
+    def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
+        """Return the newest `limit` memories of a session, oldest first; with `before`, those older than that id.
+
+        limit : None = all. An unknown session has no history: []. Cost: proportional to what is returned.
+        """
+        view = self._view()
+        trace = view.engine.trace
+        intake.check_name(session, "session")
+        wanted = None if limit is None else intake.check_count(limit, "limit")
+        number = trace.names.session_numbers.get(session)
+        if number is None:
+            return []
+        end = trace.session_count(number)
+        found: list[int] = []
+        while end > 0 and (wanted is None or len(found) < wanted):
+            start = max(0, end - _HISTORY_BLOCK)
+            indexes = trace.session_events(number, start, end)
+            end = start
+            indexes = indexes[indexes < view.events]
+            if before is not None:
+                indexes = indexes[trace.take(indexes, "id") < intake.check_id(before, "before")]
+            indexes = indexes[alive_mask(view, indexes)]
+            found = indexes.tolist() + found
+        if wanted is not None:
+            found = found[-wanted:]
+        return [Memory(view.engine, index, trace.event(index).id) for index in found]
+
+    def sessions(self) -> list[SessionInfo]:
+        """Return the sessions that hold current memories, in the order they were begun."""
+        view = self._view()
+        trace = view.engine.trace
+        found = []
+        for number, name in enumerate(list(trace.names.sessions)):
+            live = trace.session_live(number)
+            if live > 0:
+                newest = trace.index_of(trace.last_id(number))
+                found.append(SessionInfo(name, live, trace.event(newest).timestamp if newest >= 0 else 0))
+        return found
+
+    def __len__(self) -> int:
+        """How many memories are current."""
+        view = self._view()
+        return sum(view.engine.trace.session_live(number) for number in range(len(view.engine.trace.names.sessions)))
+
+    # -- durability ---------------------------------------------------------------------------------------------
+
+    @property
+    def durable_lsn(self) -> int:
+        """Every commit up to this one is on disk."""
+        return self._engine.view.lsn if self._wal is None else self._wal.durable_lsn
+
+    @property
+    def lsn(self) -> int:
+        """The newest commit that readers see."""
+        return self._view().lsn
+
+    def flush(self) -> int:
+        """Wait until everything committed so far is on disk; return `durable_lsn`."""
+        wal = self._writer()
+        wal.require_healthy()
+        wal.sync(wal.appended_lsn)
+        return wal.durable_lsn
+
+    def checkpoint(self) -> int:
+        """Write everything into a new generation, so that the next open replays nothing; return its number.
+
+        Writers wait; readers go on. Cost: what came since the last checkpoint, plus 12 to 50 bytes a memory of tables.
+        """
+        wal = self._writer()
+        with self._write_lock:
+            if self._transaction is not None:
+                raise InvalidInputError("a checkpoint cannot run inside a transaction")
+            wal.require_healthy()
+            wal.sync(wal.appended_lsn)
+            self._apply_pending()
+            if self._engine.view.lsn > self._engine.manifest.lsn:
+                self._write_checkpoint(wal)
+            return self._engine.manifest.generation
+
+    def _write_checkpoint(self, wal: Wal) -> None:
+        old = self._engine
+        _, next_id, segment = wal.begin_checkpoint()
+        try:
+            manifest = write_generation(self._files, self._root, old, next_id=next_id, segment=segment)
+            self._engine = Engine(self._files, self._root, manifest)
+            remove_leftovers(self._files, self._root, self._engine)
+        except Exception as error:
+            raise wal.poison(error) from error
+
+    def _checkpoint_if_due(self, wal: Wal) -> None:
+        limit = self._options.checkpoint_log_bytes
+        if limit and wal.bytes_since_checkpoint > limit:
+            stored = sum(entry.bytes for entry in self._engine.manifest.files.values())
+            if wal.bytes_since_checkpoint > stored // 4:
+                self.checkpoint()
+
+    def refresh(self) -> int:
+        """Follow the writer: show what was committed since this read-only store was opened; return the LSN reached."""
+        self._view()
+        if self._wal is None:
+            with self._index_lock:
+                self._engine, _ = read_engine(self._files, self._root)
+        return self._engine.view.lsn
+
+    # -- inspection ---------------------------------------------------------------------------------------------
+
+    def check(self) -> CheckReport:
+        """Verify every byte of the store on disk against every other; changes nothing. Writers wait meanwhile."""
+        self._view()
+        with self._write_lock:
+            if self._wal is not None:
+                self.flush()
+                self._apply_pending()
+            return checks.check(self._files, self._root)
+
+    def stats(self) -> Stats:
+        """Return figures of the store."""
+        view = self._view()
+        engine, manifest, trace = view.engine, view.engine.manifest, view.engine.trace
+        live = np.flatnonzero(alive_mask(view, np.arange(view.events)))
+        log_bytes, disk_bytes = checks.disk_usage(self._files, self._root)
+        return Stats(
+            path=self._root,
+            memories=len(live),
+            vectors=int(np.count_nonzero(trace.take(live, "row"))),
+            events=view.events,
+            sessions=len(self.sessions()),
+            keys=len(engine.keys),
+            dim=manifest.dim,
+            rows=manifest.rows,
+            embedder=manifest.embedder,
+            durability=self._options.durability,
+            read_only=self._wal is None,
+            generation=manifest.generation,
+            lsn=view.lsn,
+            durable_lsn=self.durable_lsn,
+            log_bytes=log_bytes,
+            disk_bytes=disk_bytes,
+            kernels=str(dispatch.status()["mode"]),
+        )
+
+    # -- ending -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Sync what is not yet on disk and give the lock back; calling it again does nothing.
+
+        Results handed out before stay readable. A store that was never closed loses nothing that was acknowledged.
+        """
+        if self._unusable:
+            return
+        with self._write_lock:
+            if self._transaction is not None:
+                raise InvalidInputError("a store cannot be closed inside a transaction")
+            self._unusable = f"{self._root} is closed"
+            try:
+                if self._wal is not None:
+                    self._wal.close()
+            finally:
+                if self._lock is not None:
+                    self._lock.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = self._unusable or f"{self._engine.view.events} events, {self._engine.view.rows} vectors"
+        return f"<aeon.Store {self._root!r}: {state}>"
+
+    def _abandon_in_child(self) -> None:
+        """After a fork the parent goes on writing: the child must not touch its files, and not hold its lock."""
+        self._unusable = f"{self._root} was opened by the parent process; a forked child opens it anew"
+        if self._lock is not None:
+            self._lock.abandon()
+
+
+class AtlasView:
+    """The bare vector layer: arrays in, arrays out, no Python object per row."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def search(
+        self,
+        vectors: Any,
+        k: int = 10,
+        *,
+        session: str | Sequence[str] | None = None,
+        namespace: Sequence[str] | None = None,
+        since: Any = None,
+        until: Any = None,
+        roles: str | Sequence[str] | None = None,
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """Search for one query or a batch.
+
+        vectors : float[dim] or float[n, dim]. Returns ids uint64[n, k] and cosines float32[n, k], best first; where fewer
+        than k memories match, id 0 and score -inf fill up. Filters as in `recall`.
+        """
+        view = self._store._view()
+        count = intake.check_count(k, "k")
+        return search_batch(
+            view, as_vectors(vectors, view.engine.atlas.dim, "query"), count,
+            intake.make_filters(session, namespace, None, since, until, roles),
+        )  # fmt: skip
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._store._engine.atlas.dim
+
+    def __len__(self) -> int:
+        """How many rows there are, those of forgotten and replaced memories included."""
+        return self._store._view().rows
+
+
+class Transaction:
+    """The commit that is being put together; ids are given out from where the log stands."""
+
+    def __init__(self, first_id: int) -> None:
+        self.first_id = self.next_id = first_id
+        self.bodies: list[bytes] = []
+
+    def add(self, body: bytes, ids: int) -> list[int]:
+        """Add operations and return the ids of the memories among them."""
+        first = self.next_id
+        self.bodies.append(body)
+        self.next_id += ids
+        return list(range(first, self.next_id))
+
+    def owns(self, id_: int) -> bool:
+        """Whether the id was given out by this transaction."""
+        return self.first_id <= id_ < self.next_id
+
+
+def _abandon_stores_in_child() -> None:
+    for store in list(_open_stores):
+        store._abandon_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_stores_in_child)

@@ -1,0 +1,307 @@
+"""The Trace: events in time order per session, the names they use, and the edges between them.
+
+Events are 128-byte records in the order of their ids. A session's events are found through postings (indexes of events,
+grouped by session); what came since the last checkpoint is kept in dicts of lists.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from aeon_native import dispatch
+
+from aeon.columns import CHUNK_RECORDS, Column
+from aeon.errors import CorruptionError
+from aeon.format import DEATH, EDGE, EVENT, SESSION, SUPERSEDED, EdgeKind, FileKind, cut_preview, data_offset
+from aeon.generation_files import MappedFile
+
+_ID, _PREVIOUS, _PARENT, _TIMESTAMP, _SESSION, _NAMESPACE, _ROLE, _FLAGS, _PREVIEW_BYTES, _, _ROW = range(11)
+_EVENT_BYTES = EVENT.size
+_CRC_OFFSET = 60
+_NO_INDEXES = np.empty(0, np.uint32)
+FIELDS_MAX = 10_000  # distinct metadata paths that are remembered; with more, filters are not checked for unknown ones
+
+
+class Event:
+    """One decoded EVENT record."""
+
+    __slots__ = ("id", "previous", "parent", "timestamp", "session", "namespace", "role", "flags", "row",
+                 "blob_offset", "blob_bytes", "preview")  # fmt: skip
+
+    def __init__(self, record: Any, at: int) -> None:
+        (self.id, self.previous, self.parent, self.timestamp, self.session, self.namespace, self.role, self.flags,
+         preview_bytes, _, row, self.blob_offset, self.blob_bytes, _, preview) = EVENT.unpack_from(record, at)  # fmt: skip
+        self.row = row - 1  # -1 = no vector
+        self.preview: bytes = preview[:preview_bytes]
+
+
+class Names:
+    """Sessions, namespaces and metadata fields by number; only ever added to."""
+
+    def __init__(self, packed: bytes, path: str) -> None:
+        try:
+            stored = msgpack.unpackb(packed) if packed else {"sessions": [], "namespaces": [], "fields": []}
+            self.sessions: list[str] = list(stored["sessions"])
+            self.namespaces: list[tuple[str, ...]] = [tuple(parts) for parts in stored["namespaces"]]
+            self.fields: set[str] = set(stored["fields"])
+        except (msgpack.UnpackException, ValueError, TypeError, KeyError) as error:
+            raise CorruptionError(path, 0, expected="a map of names", found=repr(error)) from error
+        self.session_numbers = {name: number for number, name in enumerate(self.sessions)}
+        self.namespace_numbers = {parts: number for number, parts in enumerate(self.namespaces)}
+
+    def session(self, name: str) -> int:
+        """Number of a session, which is made if it is new."""
+        number = self.session_numbers.get(name)
+        if number is None:
+            self.sessions.append(name)
+            number = self.session_numbers[name] = len(self.sessions) - 1
+        return number
+
+    def namespace(self, parts: tuple[str, ...]) -> int:
+        """Number of a namespace, which is made if it is new."""
+        number = self.namespace_numbers.get(parts)
+        if number is None:
+            self.namespaces.append(parts)
+            number = self.namespace_numbers[parts] = len(self.namespaces) - 1
+        return number
+
+    def note_fields(self, metadata: dict[str, Any]) -> None:
+        """Remember which dotted paths metadata has."""
+        fields = self.fields
+        for name, value in metadata.items():
+            if name not in fields or isinstance(value, dict):
+                self._note(str(name), value, 0)
+
+    def _note(self, path: str, value: Any, depth: int) -> None:
+        if len(self.fields) <= FIELDS_MAX:
+            self.fields.add(path)
+        if isinstance(value, dict) and depth < 32:
+            for name, inner in value.items():
+                self._note(f"{path}.{name}", inner, depth + 1)
+
+    def pack(self) -> bytes:
+        """The bytes of the names file."""
+        packed: bytes = msgpack.packb(
+            {"sessions": self.sessions, "namespaces": [list(parts) for parts in self.namespaces], "fields": sorted(self.fields)}
+        )
+        return packed
+
+
+class Trace:
+    """Events, names, postings and edges of one generation and of what came since.
+
+    Parameters
+    ----------
+    files : the generation's mapped files by kind; empty for a new store.
+    next_id : id of the first event that is not in the generation.
+    """
+
+    def __init__(self, files: dict[FileKind, MappedFile], next_id: int) -> None:
+        self._files = files
+        self.tail_first_id = next_id
+        self.events = Column(self._content(FileKind.EVENTS, EVENT.dtype))
+        self._base_raw = memoryview(self.events.base.view(np.uint8).reshape(-1)) if self.events.base_count else memoryview(b"")  # type: ignore[arg-type]
+        self._base_first_id = int(EVENT.unpack_from(self._base_raw, 0)[_ID]) if self.events.base_count else 0
+        self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS), bool)
+        self._postings: dict[int, list[int]] = {}
+        self._last: dict[int, int] = {}
+        self._live: dict[int, int] = {}
+        self._edges: dict[int, list[tuple[int, int]]] = {}
+
+    def _content(self, kind: FileKind, dtype: np.dtype[Any]) -> NDArray[Any]:
+        return self._files[kind].content() if kind in self._files else np.empty(0, dtype)
+
+    # Tables are verified when they are first needed, so that opening a store does not read them.
+    @cached_property
+    def deaths(self) -> Column:
+        """DEATH[n] by event index; writable, private to this process."""
+        return Column(self._content(FileKind.EVENT_DEATHS, DEATH.dtype))
+
+    @cached_property
+    def names(self) -> Names:
+        """Names by number."""
+        file = self._files.get(FileKind.NAMES)
+        return Names(file.content().tobytes(), file.path) if file else Names(b"", "")
+
+    @cached_property
+    def base_sessions(self) -> NDArray[Any]:
+        """SESSION[n] of the generation, by session number."""
+        return self._content(FileKind.SESSIONS, SESSION.dtype)
+
+    @cached_property
+    def base_postings(self) -> NDArray[np.uint32]:
+        """Event indexes of the generation, grouped by session: uint32[n]."""
+        return self._content(FileKind.POSTINGS, np.dtype("<u4")).view(np.uint32)
+
+    @cached_property
+    def _base_edges(self) -> NDArray[Any]:
+        return self._content(FileKind.EDGES, EDGE.dtype)
+
+    # -- writing (under the index lock) -------------------------------------------------------------------------
+
+    def append(
+        self, id_: int, *, parent: int, timestamp: int, session: int, namespace: int, role: int, flags: int, row: int,
+        blob_bytes: int, text: memoryview,
+    ) -> int:  # fmt: skip
+        """Add an event with the next id and return its index; `row` is -1 without a vector."""
+        events, deaths = self.events, self.deaths
+        chunk, position = events.slot()
+        preview = cut_preview(bytes(text[:72]))  # room for the character that straddles byte 64
+        EVENT.pack_into(
+            chunk, position * _EVENT_BYTES, id_, self.last_id(session), parent, timestamp, session, namespace, role,
+            flags, len(preview), 0, row + 1, 0, blob_bytes, 0, preview,
+        )  # fmt: skip
+        deaths.slot()
+        deaths.commit()
+        index = events.commit()
+        self._postings.setdefault(session, []).append(index)
+        self._last[session] = id_
+        self._live[session] = self._live.get(session, 0) + 1
+        return index
+
+    def kill(self, index: int, lsn: int, *, superseded: bool) -> bool:
+        """Mark an event as ended at `lsn`; False if it was forgotten before."""
+        array, position = self.deaths.locate(index)
+        before = int(array[position]["lsn"])
+        if before and (superseded or not before & SUPERSEDED):
+            return False
+        array[position] = lsn | (SUPERSEDED if superseded else 0)
+        if not before:
+            session = self.event(index).session
+            self._live[session] = self._live.get(session, 0) - 1
+        return True
+
+    def link(self, src: int, dst: int, kind: EdgeKind) -> None:
+        """Add an edge."""
+        self._edges.setdefault(src, []).append((dst, kind))
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def index_of(self, id_: int) -> int:
+        """Index of the event with this id, dead or alive; -1 if there is none."""
+        if id_ >= self.tail_first_id:
+            index = self.events.base_count + id_ - self.tail_first_id
+            return index if index < self.events.count else -1
+        count = self.events.base_count
+        guess = min(id_ - self._base_first_id, count - 1)  # ids only have gaps, so the index is never beyond
+        if guess < 0:
+            return -1
+        if self._base_id(guess) == id_:
+            return guess
+        index = bisect.bisect_left(range(guess), id_, key=self._base_id)
+        return index if index < count and self._base_id(index) == id_ else -1
+
+    def _base_id(self, index: int) -> int:
+        at = index * _EVENT_BYTES
+        return int.from_bytes(self._base_raw[at : at + 8], "little")
+
+    def event(self, index: int) -> Event:
+        """Decode the event at `index`; CorruptionError if its bytes are damaged."""
+        array, position = self.events.locate(index)
+        if index < self.events.base_count:
+            if not self._verified[index // CHUNK_RECORDS]:
+                self._verify_one(index)
+            return Event(self._base_raw, position * _EVENT_BYTES)
+        return Event(array, position * _EVENT_BYTES)
+
+    def _verify_one(self, index: int) -> None:
+        raw = self._base_raw[index * _EVENT_BYTES : (index + 1) * _EVENT_BYTES]
+        found, expected = event_crc(raw), int.from_bytes(raw[_CRC_OFFSET : _CRC_OFFSET + 4], "little")
+        if found != expected:
+            raise self._damaged(index, expected, found)
+
+    def _damaged(self, index: int, expected: int, found: int) -> CorruptionError:
+        offset = data_offset(FileKind.EVENTS) + index * _EVENT_BYTES
+        return CorruptionError(
+            self._files[FileKind.EVENTS].path, offset, expected=f"an event with checksum {expected:#010x}", found=f"{found:#010x}"
+        )
+
+    def columns(self, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Iterate over (first index, EVENT[m]) of the events below `stop`, verified."""
+        self._verify_chunks(np.flatnonzero(~self._verified))
+        yield from self.events.runs(stop)
+
+    def take(self, indexes: NDArray[np.int64], field: str) -> NDArray[Any]:
+        """Copy one field of the events at `indexes`, verified."""
+        if not self._verified.all():
+            chunks = np.unique(indexes[indexes < self.events.base_count] // CHUNK_RECORDS)
+            self._verify_chunks(chunks[~self._verified[chunks]])
+        return self.events.take(indexes, field)
+
+    def _verify_chunks(self, chunks: NDArray[np.int64]) -> None:
+        for chunk in chunks.tolist():
+            first = chunk * CHUNK_RECORDS
+            for index in range(first, min(first + CHUNK_RECORDS, self.events.base_count)):
+                self._verify_one(index)
+            self._verified[chunk] = True
+
+    def death(self, index: int) -> int:
+        """The DEATH of an event: 0 = alive."""
+        array, position = self.deaths.locate(index)
+        return int(array[position]["lsn"])
+
+    def last_id(self, session: int) -> int:
+        """Id of the newest event of a session; 0 = none."""
+        last = self._last.get(session)
+        if last is None:
+            last = self.base_last_id(session)
+        return last
+
+    def base_last_id(self, session: int) -> int:
+        """Id of a session's newest event in the generation; 0 = none."""
+        base = self.base_sessions
+        return int(base[session]["last_id"]) if session < len(base) else 0
+
+    def session_count(self, session: int) -> int:
+        """How many events a session has had, dead ones included."""
+        base = self.base_sessions
+        return (int(base[session]["postings_count"]) if session < len(base) else 0) + len(self._postings.get(session, ()))
+
+    def session_events(self, session: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
+        """Indexes of a session's events from its `start`-th to its `stop`-th, dead ones included: int64[n]."""
+        base = self.base_sessions
+        tail = self._postings.get(session, [])
+        first = count = 0
+        if session < len(base):
+            first, count = int(base[session]["postings_start"]), int(base[session]["postings_count"])
+        stop = count + len(tail) if stop is None else stop
+        in_base = self.base_postings[first + min(start, count) : first + min(stop, count)] if count else _NO_INDEXES
+        in_tail = tail[max(start - count, 0) : max(stop - count, 0)]
+        return np.concatenate([in_base.astype(np.int64), np.array(in_tail, np.int64)])
+
+    def session_live(self, session: int) -> int:
+        """How many events of a session are alive."""
+        base = self.base_sessions
+        return (int(base[session]["live"]) if session < len(base) else 0) + self._live.get(session, 0)
+
+    def edges_from(self, id_: int) -> list[tuple[int, int]]:
+        """(dst, kind) of the edges that leave `id_`, in order of creation."""
+        base = self._base_edges
+        found: list[tuple[int, int]] = []
+        if len(base):
+            at = bisect.bisect_left(base["src"], id_)
+            while at < len(base) and int(base[at]["src"]) == id_:
+                found.append((int(base[at]["dst"]), int(base[at]["kind"])))
+                at += 1
+        return found + self._edges.get(id_, [])
+
+    # -- for a checkpoint ---------------------------------------------------------------------------------------
+
+    def all_edges(self) -> NDArray[Any]:
+        """Every edge as EDGE[n], sorted by src, then in order of creation."""
+        tail = [(src, dst, kind, 0) for src, edges in self._edges.items() for dst, kind in edges]
+        merged = np.concatenate([self._base_edges, np.array(tail, EDGE.dtype)])
+        return merged[np.argsort(merged["src"], kind="stable")]
+
+
+def event_crc(raw: memoryview) -> int:
+    """CRC-32C of an EVENT's 128 bytes without its crc field."""
+    crc32c = dispatch.kernels.crc32c
+    return int(crc32c(raw[_CRC_OFFSET + 4 :], crc32c(raw[:_CRC_OFFSET])))

@@ -1,0 +1,258 @@
+"""Which kernels serve: the NumPy twins at first, compiled code from the moment it is loaded.
+
+`kernels` is replaced by one assignment. Both sets give the same bits and share the state of a search, so a caller may
+read `dispatch.kernels` once per operation or once per call. Nothing here imports numba before `start`.
+
+`AEON_KERNELS=reference` keeps the twins for ever; `AEON_KERNELS=compiled` makes the first `start` load before it returns.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from . import reference
+from ._check import Array
+
+__all__ = ["Kernels", "kernels", "ready", "start", "status", "wait"]
+
+
+class Kernels(Protocol):
+    """The kernels by name; contracts stand in `reference`."""
+
+    def crc32c(self, data: Any, crc: int = 0) -> int: ...
+    def quantize(self, vectors: Array, codes: Array, scales: Array) -> int: ...
+    def normalize(self, vectors: Array, rows: Array) -> int: ...
+    def prepare_query(self, vector: Array, query: Array) -> float: ...
+    def dot_int8(self, row: Array, query: Array) -> int: ...
+    def dot_int8_int8(self, row: Array, query: Array) -> int: ...
+    def dot_f32(self, row: Array, query: Array) -> float: ...
+    def dot_rows_int8(self, rows: Array, query: Array, out: Array) -> None: ...
+    def dot_rows_f32(self, rows: Array, query: Array, out: Array) -> None: ...
+    def scan_int8(
+        self,
+        codes: Array,
+        scales: Array,
+        died: Array,
+        lsn: int,
+        query: Array,
+        q_scale: float,
+        allowed: Array,
+        first_row: int,
+        scores: Array,
+        rows: Array,
+        count: int,
+    ) -> int: ...
+    def scan_f32(
+        self,
+        vectors: Array,
+        died: Array,
+        lsn: int,
+        query: Array,
+        allowed: Array,
+        first_row: int,
+        scores: Array,
+        rows: Array,
+        count: int,
+    ) -> int: ...
+    def gather_int8(
+        self,
+        codes: Array,
+        scales: Array,
+        died: Array,
+        lsn: int,
+        query: Array,
+        q_scale: float,
+        positions: Array,
+        first_row: int,
+        scores: Array,
+        rows: Array,
+        count: int,
+    ) -> int: ...
+    def gather_f32(
+        self,
+        vectors: Array,
+        died: Array,
+        lsn: int,
+        query: Array,
+        positions: Array,
+        first_row: int,
+        scores: Array,
+        rows: Array,
+        count: int,
+    ) -> int: ...
+    def finish_topk(self, scores: Array, rows: Array, count: int) -> None: ...
+    def rows_checksum(self, codes: Array, ids: Array, scales: Array, out: Array) -> None: ...
+    def rows_verify(self, codes: Array, meta: Array) -> int: ...
+
+
+kernels: Kernels = cast(Kernels, reference)
+
+
+class _Abandon(SystemExit):
+    """Raised inside the loading thread when the process ends; a SystemExit ends a thread without a traceback."""
+
+
+class _Loading:
+    """What is known about the compiled kernels; one per process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.done = threading.Event()
+        self.state = "idle"  # then "loading", and at last "ready", "failed" or "disabled"
+        self.error: str | None = None
+        self.seconds: float | None = None
+        self.thread: threading.Thread | None = None
+
+
+_loading = _Loading()
+
+
+def _disagreement(module: Any) -> str | None:
+    """Name of a compiled kernel that differs from its twin on a small example, if one does."""
+    if module.crc32c(b"123456789") != 0xE3069283:
+        return "crc32c"
+    vectors = np.sin(np.arange(5 * 70, dtype=np.float32)).reshape(5, 70)
+    results = []
+    for kernel_set in (reference, module):
+        codes, scales, query = np.empty((5, 128), np.int8), np.empty(5, np.float32), np.empty(128, np.int16)
+        kernel_set.quantize(vectors, codes, scales)
+        q_scale = kernel_set.prepare_query(vectors[2], query)
+        scores, rows, died, none = np.empty(3, np.float32), np.empty(3, np.int64), np.zeros(5, np.uint64), np.empty(0, np.uint8)
+        count = kernel_set.scan_int8(codes, scales, died, 0, query, q_scale, none, 0, scores, rows, 0)
+        kernel_set.finish_topk(scores, rows, count)
+        results.append([x.tobytes() for x in (codes, query, scores, rows)])
+    for name, twin, compiled in zip(("quantize", "prepare_query", "scan_int8", "scan_int8"), *results):
+        if twin != compiled:
+            return name
+    return None
+
+
+def _load(loading: _Loading) -> None:
+    global kernels
+    begin = time.perf_counter()
+    state, error = "failed", None
+    try:
+        if sys.byteorder != "little":
+            raise RuntimeError("compiled kernels need a little-endian processor")
+        from . import compiled
+
+        wrong = _disagreement(compiled)
+        if wrong is not None:
+            raise RuntimeError(f"compiled {wrong} differs from its twin")
+        kernels = cast(Kernels, compiled)
+        state = "ready"
+    except _Abandon:
+        error = "abandoned: the process was ending"
+    except BaseException as reason:
+        error = f"{type(reason).__name__}: {reason}"
+    loading.state, loading.error, loading.seconds = state, error, time.perf_counter() - begin
+    loading.done.set()
+
+
+def start() -> None:
+    """Begin loading the compiled kernels on a daemon thread; does nothing the second time."""
+    loading = _loading
+    if loading.state != "idle":
+        return
+    with loading.lock:
+        if loading.state != "idle":
+            return
+        asked = os.environ.get("AEON_KERNELS", "").strip().lower()
+        if asked == "reference":
+            loading.state = "disabled"
+            loading.done.set()
+            return
+        loading.state = "loading"
+        if asked == "compiled":
+            _load(loading)
+            return
+        if asked:
+            loading.error = f"AEON_KERNELS is {asked!r}; expected reference or compiled"
+        atexit.register(_stop_at_exit)
+        loading.thread = threading.Thread(target=_load, args=(loading,), name="aeon-kernels", daemon=True)
+        loading.thread.start()
+
+
+def ready() -> bool:
+    """Whether compiled kernels serve."""
+    return _loading.state == "ready"
+
+
+def wait(timeout: float | None = None) -> bool:
+    """Wait until loading has ended, at most `timeout` seconds; False at once if it was never started.
+
+    Returns whether compiled kernels serve.
+    """
+    if _loading.state != "idle":
+        _loading.done.wait(timeout)
+    return ready()
+
+
+def status() -> dict[str, Any]:
+    """What serves and why.
+
+    mode ("reference" or "compiled"), state ("idle", "loading", "ready", "failed", "disabled"), simd and crc (the paths
+    taken, None before loading), error (None or text), seconds (None, or how long loading took), cache (directory or
+    None), cache_error (why compiled code is not kept, or "").
+    """
+    jit, simd = sys.modules.get(f"{__package__}._jit"), sys.modules.get(f"{__package__}._simd")
+    cache = getattr(jit, "cache_directory", None)
+    return {
+        "mode": "compiled" if ready() else "reference",
+        "state": _loading.state,
+        "simd": getattr(jit, "simd_path", None),
+        "crc": getattr(simd, "CRC_PATH", None),
+        "error": _loading.error,
+        "seconds": _loading.seconds,
+        "cache": str(cache) if cache is not None else None,
+        "cache_error": getattr(jit, "cache_error", ""),
+    }
+
+
+# The compiler is C++: were the process to tear down its globals while a daemon thread is inside, it could crash. So the
+# thread is asked to leave, at its next bytecode, and the exit waits for one call into LLVM at most.
+_EXIT_PATIENCE_S = 10.0
+
+
+def _stop_at_exit() -> None:
+    thread = _loading.thread
+    if thread is None or not thread.is_alive() or thread is threading.current_thread():
+        return
+    import ctypes
+
+    shown = sys.unraisablehook
+
+    def hide(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, _Abandon):
+            shown(unraisable)
+
+    sys.unraisablehook = hide
+    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    deadline = time.monotonic() + _EXIT_PATIENCE_S
+    while thread.is_alive() and not _loading.done.is_set() and time.monotonic() < deadline:
+        # Again and again: a finaliser or a callback may have swallowed the last one.
+        interrupt(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Abandon))
+        thread.join(0.02)
+    thread.join(max(0.0, min(1.0, deadline - time.monotonic())))
+
+
+def _after_fork() -> None:
+    """The child has no loading thread: nobody would ever finish, and numba's locks may be held."""
+    loading = _loading
+    loading.lock = threading.Lock()
+    loading.thread = None
+    if loading.state == "loading":
+        loading.done = threading.Event()
+        loading.state, loading.error = "failed", "the process was forked while kernels were loading"
+        loading.done.set()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
