@@ -12,8 +12,9 @@ The distribution is called aeon-memory; `aeon` on PyPI is another project.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from aeon._version import __version__
-from aeon.aio import AsyncStore, aopen
 from aeon.embedder import HashEmbedder
 from aeon.errors import (
     AeonError,
@@ -38,6 +39,9 @@ from aeon.opening import open_store as open  # noqa: A004 - aeon.open is the nam
 from aeon.recovery import Recovery
 from aeon.results import CheckReport, Hit, Memory, Problem, SessionInfo, Stats
 from aeon.store import Store
+
+if TYPE_CHECKING:
+    from aeon.aio import AsyncStore, aopen
 
 __all__ = [
     "AeonError",
@@ -71,3 +75,12 @@ __all__ = [
     "aopen",
     "open",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the async facade when it is asked for: asyncio takes a third of the import time and most callers need none."""
+    if name in ("AsyncStore", "aopen"):
+        from aeon import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module 'aeon' has no attribute {name!r}")

@@ -27,8 +27,11 @@ class AsyncStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aeon")
+        self._closed = False
 
     async def _run(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if self._closed:  # nothing is left to wait for: a closed store raises ClosedError at once
+            return call(*args, **kwargs)
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(context.run, call, *args, **kwargs))
 
@@ -96,6 +99,7 @@ class AsyncStore:
     async def close(self) -> None:
         """See `Store.close`; waits for the calls under way."""
         await self._run(self.store.close)
+        self._closed = True
         self._pool.shutdown(wait=False)
 
     async def __aenter__(self) -> AsyncStore:

@@ -29,7 +29,8 @@ def as_vectors(vectors: Any, dim: int, what: str = "vector") -> NDArray[np.float
         if array.dtype != np.float32:
             if array.dtype.kind not in "fiu":
                 raise InvalidInputError(f"a {what} is an array of numbers, not of {array.dtype}")
-            array = array.astype(np.float32)
+            with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+                array = array.astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InvalidInputError):
             raise

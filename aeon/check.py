@@ -21,18 +21,19 @@ PROBLEMS_MAX = 1000  # of one kind of file; more say nothing new
 Progress = Callable[[str, int, int], None]
 
 
-def disk_usage(files: FileSystem, root: str) -> tuple[int, int]:
-    """Return (bytes of the log, bytes of all files), as lengths."""
-    log = total = 0
+def file_sizes(files: FileSystem, root: str) -> dict[str, int]:
+    """Length in bytes of each file of a store, by its path inside."""
+    sizes = {}
     for path in walk(files, root):
-        file = files.open(path)
         try:
-            size = file.size()
+            file = files.open(path)
+        except FileNotFoundError:  # a checkpoint deleted it meanwhile
+            continue
+        try:
+            sizes[path[len(root) + 1 :]] = file.size()
         finally:
             file.close()
-        total += size
-        log += size if path.endswith(".wal") else 0
-    return log, total
+    return sizes
 
 
 def walk(files: FileSystem, root: str) -> Iterator[str]:

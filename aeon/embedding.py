@@ -27,7 +27,12 @@ def embedder_name(embed: Embed) -> str:
 
 def embed_texts(embed: Embed, texts: Sequence[str], dim: int | None) -> NDArray[np.float32]:
     """Return float32[n, dim] for `texts`; InvalidInputError or DimensionError if the embedder returns something else."""
-    array = np.asarray(embed(list(texts)), np.float32)
+    made = embed(list(texts))
+    try:
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+            array = np.asarray(made, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"the embedder returned no array of numbers: {error}") from None
     if array.ndim != 2 or len(array) != len(texts):
         raise InvalidInputError(f"the embedder returned shape {array.shape} for {len(texts)} texts: [n, dim] is needed")
     if dim is not None and array.shape[1] != dim:

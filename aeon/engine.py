@@ -6,8 +6,9 @@ rebuilds is what was there. One thread applies at a time, in the order of LSNs; 
 
 from __future__ import annotations
 
+import weakref
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,9 @@ class View(NamedTuple):
 
 
 class Engine:
-    """State of a store. Built from a manifest; `view` is replaced by one assignment after each commit.
+    """State of a store. Built from a manifest; what `view` shows is replaced by one assignment after each commit.
+
+    Holds no reference to itself: when the last reader lets go, its mappings and their descriptors go at once.
 
     Attributes
     ----------
@@ -62,13 +65,19 @@ class Engine:
         self.mapped = mapped
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
         self.deaths_since = 0
-        self.view = View(self, self.trace.events.count, self.atlas.codes.count, manifest.lsn)
+        self._published = (self.trace.events.count, self.atlas.codes.count, manifest.lsn)
+
+    @property
+    def view(self) -> View:
+        """The newest snapshot."""
+        return View(self, *self._published)
 
     @cached_property
     def keys(self) -> KeyTable:
         """The key table; verified when first needed."""
         base = self.mapped[FileKind.KEYS].content() if self.mapped else np.empty(0, KEY.dtype)
-        return KeyTable(base, self._key_of)
+        myself = weakref.ref(self)  # alive whenever its table is asked
+        return KeyTable(base, lambda id_: cast("Engine", myself())._key_of(id_))
 
     def _key_of(self, id_: int) -> bytes:
         extra = self.extra(self.trace.index_of(id_))
@@ -94,7 +103,7 @@ class Engine:
                 self._forget(lsn, operation)
             else:
                 raise ValueError(f"unknown operation {operation.kind}")
-        self.view = View(self, self.trace.events.count, self.atlas.codes.count, lsn)
+        self._published = (self.trace.events.count, self.atlas.codes.count, lsn)
 
     def _remember(self, lsn: int, id_: int, operation: Operation) -> None:
         trace, flags = self.trace, operation.flags

@@ -141,7 +141,7 @@ def describe_process() -> str:
 def write_fully(file: File, data: Buffer, offset: int) -> None:
     """Write all of `data`; a device that takes nothing raises OSError(EIO)."""
     written = file.pwrite(data, offset)
-    total = data.nbytes if hasattr(data, "nbytes") else len(data)
+    total = len(data) if type(data) is bytes else memoryview(data).nbytes
     if written == total:
         return
     view = memoryview(data).cast("B")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 import numpy as np
 
@@ -134,8 +134,8 @@ class OpKind(IntEnum):
     FORGET = 2
 
 
-class OpFlag(IntFlag):
-    """Bits of an operation's and of an event's flags."""
+class OpFlag:
+    """Bits of an operation's and of an event's flags; plain ints, since every commit and every hit tests them."""
 
     VECTOR = 1
     TEXT_REF = 2

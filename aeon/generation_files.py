@@ -84,6 +84,10 @@ class MappedFile:
             raise CorruptionError(self.path, 48, expected=RECORDS[kind].size, found=self.record_bytes)
         self._verified = kind < _FIRST_TABLE
 
+    def unverified(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The records without reading them: to append behind, not to believe."""
+        return self.data.view(dtype)
+
     def content(self) -> NDArray[Any]:
         """The records (structured ndarray, or uint8 bytes); a table is verified on the first call."""
         if not self._verified:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgpack
@@ -15,6 +15,7 @@ from aeon.format import METADATA_BYTES_MAX, NAME_BYTES_MAX, REFS_MAX, ROLE_NUMBE
 from aeon.recall import Filters
 from aeon.where import compile_where
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIMESTAMP_MAX = 1 << 62  # microseconds: far beyond the year 100,000; keeps differences within 64 bits
 _METADATA_DEPTH_MAX = 32  # as deep as a filter can look
 
@@ -98,7 +99,10 @@ def as_timestamp(when: Any, what: str = "timestamp") -> int:
     if when is None:
         return time.time_ns() // 1000
     if isinstance(when, datetime):
-        return round(when.timestamp() * 1e6)
+        try:
+            return ((when if when.tzinfo else when.astimezone()) - _EPOCH) // timedelta(microseconds=1)
+        except (ValueError, OverflowError, OSError) as error:
+            raise InvalidInputError(f"{what} {when} is beyond this platform's calendar: {error}") from None
     if isinstance(when, (bool, np.bool_)) or not isinstance(when, (int, np.integer)):
         raise InvalidInputError(f"{what} is microseconds since 1970 as int, or a datetime; not {when!r}")
     if not -_TIMESTAMP_MAX < when < _TIMESTAMP_MAX:
@@ -154,8 +158,8 @@ def _unpackable(value: Any, path: str) -> str:
 
 
 def spread(value: Any, count: int, what: str) -> Sequence[Any]:
-    """Return `count` values: the given list if it has as many, or one value for all."""
-    if isinstance(value, (list, np.ndarray)):
+    """Return `count` values: the given list (tuple, array) if it has as many, or one value for all."""
+    if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) != count:
             raise InvalidInputError(f"{what} has {len(value)} entries for {count} texts")
         return value.tolist() if isinstance(value, np.ndarray) else value
@@ -174,7 +178,10 @@ def make_filters(
         sessions = tuple(check_name(name, "session") for name in names)
     numbers = None
     if roles is not None:
-        numbers = tuple(check_role(role) for role in ((roles,) if isinstance(roles, str) else roles))
+        listed = (roles,) if isinstance(roles, str) else roles
+        if not isinstance(listed, (list, tuple, set, frozenset)):
+            raise InvalidInputError(f"roles is a role or a list of roles, not {roles!r}")
+        numbers = tuple(check_role(role) for role in listed)
     return Filters(
         sessions=sessions,
         namespace=() if namespace is None else check_namespace(namespace),

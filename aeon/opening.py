@@ -86,7 +86,7 @@ def _open_writer(
         chosen = embedding.choose(dim, embed)  # before anything is made
         if not files.exists(root):
             files.mkdir(root)
-            files.fsync_dir(parent(root))
+        files.fsync_dir(parent(root))  # also if it is there: whoever made it may have died before this line
     lock = _lock(files, root)
     try:
         if is_new and not files.exists(f"{root}/{MANIFEST_NAME}"):

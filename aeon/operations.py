@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from aeon.format import BLOB_REF, OP, OpFlag, OpKind
+from aeon.format import BLOB_REF, OP, OpKind
 
 _OP_BYTES = OP.size
 
@@ -129,7 +129,3 @@ def decode_blob_ref(text: memoryview) -> tuple[int, int, int]:
     offset, count, crc = BLOB_REF.unpack_from(text)
     return offset, count, crc
 
-
-def has(flags: int, flag: OpFlag) -> bool:
-    """Whether `flags` holds `flag`."""
-    return bool(flags & flag)

@@ -51,7 +51,7 @@ def require_known_fields(view: View, where: Where) -> None:
     if not view.events or len(known) > FIELDS_MAX:
         return
     for field in sorted(where.required_fields - known):
-        near = difflib.get_close_matches(field, known, 1)
+        near = difflib.get_close_matches(field, list(known), 1)  # a copy: a writer may add a name meanwhile
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise FilterError(f"no memory in this store has a metadata field {field!r}{hint}")
 

@@ -187,17 +187,24 @@ def _proves(files: FileSystem, directory: str, following: list[SegmentHeader], l
 def cut_torn_tail(files: FileSystem, root: str, manifest: Manifest, replayed: Replayed) -> LogPosition:
     """Make the log end where its last whole commit ends, on disk, before anything is appended.
 
-    Surplus segments go newest first, so that a cut in between leaves no gap; then the tail is cut off and synced.
+    Surplus segments go newest first, so that a cut in between leaves no gap; then the tail is cut off, and what was
+    replayed is synced.
     """
     directory = f"{root}/wal"
+    # All that was read here may be in the page cache only, if the process before died and the machine did not. It has to be
+    # on disk before anything relies on it: the MANIFEST's new name before the old generation's files are deleted, a new
+    # segment's name and header before a commit is acknowledged into it, frames before a later one calls them durable.
+    files.fsync_dir(root)
+    files.fsync_dir(directory)
     for number in reversed(replayed.surplus_segments):
         files.unlink(f"{directory}/{segment_name(number)}")
         files.fsync_dir(directory)
     position = replayed.position
-    if replayed.torn is not None:
-        file = files.open(f"{directory}/{segment_name(position.segment)}", writable=True)
+    for number in range(manifest.segment, position.segment + 1):
+        file = files.open(f"{directory}/{segment_name(number)}", writable=True)
         try:
-            file.truncate(position.offset)
+            if number == position.segment and replayed.torn is not None:
+                file.truncate(position.offset)
             file.fsync()
         finally:
             file.close()

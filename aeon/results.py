@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from aeon.engine import Engine
     from aeon.operations import Extra
     from aeon.trace import Event
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Memory:
@@ -71,7 +73,7 @@ class Memory:
     @property
     def time(self) -> datetime:
         """The timestamp as an aware datetime, UTC."""
-        return datetime.fromtimestamp(self.timestamp / 1e6, timezone.utc)
+        return _EPOCH + timedelta(microseconds=self.timestamp)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -162,7 +164,7 @@ class Stats:
     Attributes
     ----------
     memories, vectors : current ones (not forgotten, not replaced). events : all that are kept.
-    log_bytes : what the next open would replay. disk_bytes : all files together.
+    log_bytes : the log, space reserved for it included. disk_bytes : all files together. files : each, by its path.
     kernels : "compiled", "reference" (the NumPy twins serve) or what the loader says.
     """
 
@@ -182,6 +184,7 @@ class Stats:
     durable_lsn: int
     log_bytes: int
     disk_bytes: int
+    files: dict[str, int]
     kernels: str
 
 

@@ -79,10 +79,14 @@ class Store:
         self._unusable: str = ""
         self._commits = 0
         self.recovery = recovery
-        self.atlas = AtlasView(self)
         if engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()
         _open_stores.add(self)
+
+    @property
+    def atlas(self) -> AtlasView:
+        """The bare vector layer."""
+        return AtlasView(self)  # made anew: a store that is let go is gone at once, with its descriptors
 
     # -- guards -------------------------------------------------------------------------------------------------
 
@@ -212,15 +216,18 @@ class Store:
         self._writer()
         encoded_texts = [intake.encode_text(text) for text in texts]
         space = intake.check_namespace(namespace)
-        if vectors is None and sparse is None and self._embed is not None:
-            vectors = embed_texts(self._embed, texts, self._engine.atlas.dim)
+        if vectors is None and sparse is None:
+            if self._embed is not None:
+                vectors = embed_texts(self._embed, texts, self._engine.atlas.dim)
+            elif self._engine.manifest.embedder:
+                raise self._embedder_missing("a vector, or vectors=[None] for a memory that search does not find")
         with_vector = range(len(texts)) if sparse is None else sparse
         packed = dict(zip(with_vector, self._pack_vectors(vectors), strict=True)) if vectors is not None else {}
         operations = []
         needed: set[int] = set()
         plain: dict[str, bytes] = {}
         for n, text in enumerate(encoded_texts):
-            session, key = sessions[n], keys[n]
+            session, key = intake.check_name(sessions[n], "session"), keys[n]
             fields = intake.pack_metadata(metadata[n])
             references = intake.check_refs(refs[n])
             parent = 0 if parents[n] is None else intake.check_id(parents[n], "parent")
@@ -230,7 +237,7 @@ class Store:
                 flags |= OpFlag.KEY
             extra = plain.get(session) if key is None and fields is None and not references else None
             if extra is None:
-                extra = encode_extra(intake.check_name(session, "session"), space, key, fields, references)
+                extra = encode_extra(session, space, key, fields, references)
                 if key is None and fields is None and not references:
                     plain[session] = extra
             if len(text) > TEXT_BYTES_INLINE:
@@ -242,7 +249,8 @@ class Store:
                 (intake.check_role(roles[n]), int(flags), parent, intake.as_timestamp(timestamps[n]), extra, text, packed.get(n, b""))
             )
         with self._write_lock:
-            self._require_readable(needed)
+            if needed:
+                self._require_readable(needed)
             body = b"".join(
                 encode_remember(
                     role=role, flags=flags, parent=parent, timestamp=timestamp, extra=extra, vector=vector,
@@ -250,7 +258,9 @@ class Store:
                 )
                 for role, flags, parent, timestamp, extra, text, vector in operations
             )  # fmt: skip
-            return self._submit(body, len(operations))
+            lsn, first_id = self._append(body, len(operations))
+        self._finish(lsn)
+        return list(range(first_id, first_id + len(operations)))
 
     def _pack_vectors(self, vectors: NDArray[np.float32]) -> Iterator[bytes]:
         """The log's form of each vector: scale and codes, or float32."""
@@ -296,11 +306,11 @@ class Store:
                 header = encode_blob(text, 0, 0)
                 offset = arena.offset
                 arena.append([header, text, blob_padding(len(text))])
-                if self._options.durability != "off":
-                    arena.sync()
-                    if entry is None:  # the file is new: its name and its directory's name have to be on disk as well
-                        self._files.fsync_dir(directory)
-                        self._files.fsync_dir(self._root)
+                # Under "off" too: `flush` syncs the log only, and a frame on disk must find its text.
+                arena.sync()
+                if entry is None:  # the file is new: its name and its directory's name have to be on disk as well
+                    self._files.fsync_dir(directory)
+                    self._files.fsync_dir(self._root)
             finally:
                 arena.close()
         except Exception as error:
@@ -310,33 +320,43 @@ class Store:
 
     # -- committing ---------------------------------------------------------------------------------------------
 
-    def _submit(self, body: bytes, ids: int) -> list[int]:
-        """Commit `body`, or add it to the transaction of this thread; the caller holds the write lock once."""
+    def _append(self, body: bytes, ids: int) -> tuple[int, int]:
+        """Write a commit to the log, or add it to this thread's transaction; the caller holds the write lock.
+
+        Returns (LSN, first id); LSN 0 inside a transaction. Nobody sees the commit before `_finish`.
+        """
         if self._transaction is not None:
-            return self._transaction.add(body, ids)
-        wal = self._writer()
-        lsn, first_id = wal.append(body, ids)
+            return 0, self._transaction.add(body, ids)
+        lsn, first_id = self._writer().append(body, ids)
         self._pending.append((lsn, first_id, body))
-        # Others may append while this commit waits for the disk: that is what lets them share the sync.
-        self._write_lock.release()
-        try:
-            if self._options.durability == "full":
-                wal.sync(lsn)
+        return lsn, first_id
+
+    def _finish(self, lsn: int) -> None:
+        """Wait until a commit is as durable as the store promises, then let readers see it.
+
+        Called without the write lock: others append while this commit waits for the disk, and share its sync.
+        """
+        wal = self._wal
+        if not lsn or wal is None:
+            return
+        # Closed meanwhile or not: what was appended is synced by `close`, so this call did what it was asked.
+        if self._options.durability == "full":
+            wal.sync(lsn)
+        if self._engine.view.lsn < lsn:
             self._apply_pending()
-        finally:
-            self._write_lock.acquire()
         self._commits += 1
         if self._commits == KERNELS_FROM_COMMITS:
             dispatch.start()
-        self._checkpoint_if_due(wal)
-        return list(range(first_id, first_id + ids))
+        if wal.bytes_since_checkpoint > self._options.checkpoint_log_bytes:
+            self._checkpoint_if_due(wal)
 
     def _apply_pending(self) -> None:
         """Apply what was appended, in order; under "full" only what is on disk, so no reader sees what could be lost.
 
         Log first, then index: a crash between the two is repaired by replay.
         """
-        wal, pending = self._writer(), self._pending
+        wal, pending = self._wal, self._pending
+        assert wal is not None  # only writers have something pending
         limit = wal.durable_lsn if self._options.durability == "full" else wal.appended_lsn
         with self._index_lock:
             while pending and pending[0][0] <= limit:
@@ -367,8 +387,10 @@ class Store:
                 yield self
             finally:
                 self._transaction = None
+            lsn = 0
             if transaction.bodies:
-                self._submit(b"".join(transaction.bodies), transaction.next_id - transaction.first_id)
+                lsn, _ = self._append(b"".join(transaction.bodies), transaction.next_id - transaction.first_id)
+        self._finish(lsn)
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 
@@ -389,7 +411,7 @@ class Store:
         Durability as in `remember`.
         """
         self._writer()
-        if ids is None and where is None and session is None and namespace is None:
+        if ids is None and where is None and session is None and not namespace and namespace != "":
             raise InvalidInputError("forget what? give ids, where, session or namespace (where={} is everything)")
         if ids is not None and (where is not None or session is not None or namespace is not None):
             raise InvalidInputError("forget takes ids or filters, not both")
@@ -406,9 +428,13 @@ class Store:
                 chosen = [trace.event(index).id for index in select_alive(view, filters)]
             else:
                 chosen = [id_ for id_ in chosen if self._is_forgettable(view, wal, id_)]
+            if self._transaction is not None:
+                chosen = self._transaction.forget(chosen)
+            lsn = 0
             if chosen:
-                self._submit(encode_forget(np.array(chosen, "<u8").tobytes(), intake.as_timestamp(None)), 0)
-            return len(chosen)
+                lsn, _ = self._append(encode_forget(np.array(chosen, "<u8").tobytes(), intake.as_timestamp(None)), 0)
+        self._finish(lsn)
+        return len(chosen)
 
     def _is_forgettable(self, view: View, wal: Wal, id_: int) -> bool:
         if self._transaction is not None and self._transaction.owns(id_):
@@ -457,17 +483,20 @@ class Store:
         if isinstance(query, str):
             intake.encode_text(query, "query")
             if self._embed is None:
-                maker = self._engine.manifest.embedder
-                raise EmbedderMissingError(
-                    f"the vectors here were made by {maker!r}: pass embed= to aeon.open, or a vector as the query"
-                    if maker
-                    else "this store keeps its caller's vectors: pass a vector as the query"
-                )
+                raise self._embedder_missing("a vector as the query")
             return embed_texts(self._embed, [query], self._engine.atlas.dim)[0]
         vectors = as_vectors(query, self._engine.atlas.dim, "query")
         if len(vectors) != 1:
             raise InvalidInputError(f"recall takes one query, not {len(vectors)}; atlas.search takes many")
         return vectors[0]
+
+    def _embedder_missing(self, instead: str) -> EmbedderMissingError:
+        maker = self._engine.manifest.embedder
+        return EmbedderMissingError(
+            f"the vectors here were made by {maker!r}: pass embed= to aeon.open, or {instead}"
+            if maker
+            else f"this store keeps its caller's vectors: pass {instead}"
+        )
 
     def get(self, id_: int) -> Memory:
         """Return a memory by id: a current one, or a version that was replaced. NotFoundError if it was forgotten."""
@@ -477,11 +506,12 @@ class Store:
 
     def get_key(self, key: str, namespace: Sequence[str] = ()) -> Memory | None:
         """Return the newest version under a key, or None."""
-        view = self._view()
-        found = view.engine.keys.get(encode_key(intake.check_namespace(namespace), intake.check_name(key, "key")))
-        if found is None or view.engine.trace.index_of(found[0]) >= view.events:
-            return None
-        return Memory(view.engine, view.engine.trace.index_of(found[0]), found[0])
+        self._view()
+        encoded = encode_key(intake.check_namespace(namespace), intake.check_name(key, "key"))
+        with self._index_lock:  # the table has no versions: between two commits it is the view's
+            engine = self._view().engine
+            found = engine.keys.get(encoded)
+        return None if found is None else Memory(engine, engine.trace.index_of(found[0]), found[0])
 
     def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
         """Return the newest `limit` memories of a session, oldest first; with `before`, those older than that id.
@@ -492,40 +522,41 @@ class Store:
         trace = view.engine.trace
         intake.check_name(session, "session")
         wanted = None if limit is None else intake.check_count(limit, "limit")
+        hidden_from = None if before is None else intake.check_id(before, "before")
         number = trace.names.session_numbers.get(session)
         if number is None:
             return []
-        end = trace.session_count(number)
         found: list[int] = []
-        while end > 0 and (wanted is None or len(found) < wanted):
-            start = max(0, end - _HISTORY_BLOCK)
-            indexes = trace.session_events(number, start, end)
-            end = start
-            indexes = indexes[indexes < view.events]
-            if before is not None:
-                indexes = indexes[trace.take(indexes, "id") < intake.check_id(before, "before")]
-            indexes = indexes[alive_mask(view, indexes)]
+        for indexes in _current_events(view, number):
+            if hidden_from is not None:
+                indexes = indexes[trace.take(indexes, "id") < np.uint64(hidden_from)]
             found = indexes.tolist() + found
+            if wanted is not None and len(found) >= wanted:
+                break
         if wanted is not None:
             found = found[-wanted:]
         return [Memory(view.engine, index, trace.event(index).id) for index in found]
 
     def sessions(self) -> list[SessionInfo]:
-        """Return the sessions that hold current memories, in the order they were begun."""
-        view = self._view()
-        trace = view.engine.trace
+        """Return the sessions that hold current memories, in the order they were begun. Cost: linear in the sessions."""
+        self._view()
+        with self._index_lock:  # the counts have no versions: between two commits they are the view's
+            view = self._view()
+            trace = view.engine.trace
+            counts = [(name, number, trace.session_live(number)) for number, name in enumerate(trace.names.sessions)]
         found = []
-        for number, name in enumerate(list(trace.names.sessions)):
-            live = trace.session_live(number)
-            if live > 0:
-                newest = trace.index_of(trace.last_id(number))
-                found.append(SessionInfo(name, live, trace.event(newest).timestamp if newest >= 0 else 0))
+        for name, number, live in counts:
+            newest = next((block[-1] for block in _current_events(view, number) if len(block)), None) if live else None
+            if newest is not None:
+                found.append(SessionInfo(name, live, trace.event(int(newest)).timestamp))
         return found
 
     def __len__(self) -> int:
         """How many memories are current."""
-        view = self._view()
-        return sum(view.engine.trace.session_live(number) for number in range(len(view.engine.trace.names.sessions)))
+        self._view()
+        with self._index_lock:
+            trace = self._view().engine.trace
+            return sum(trace.session_live(number) for number in range(len(trace.names.sessions)))
 
     # -- durability ---------------------------------------------------------------------------------------------
 
@@ -573,8 +604,7 @@ class Store:
             raise wal.poison(error) from error
 
     def _checkpoint_if_due(self, wal: Wal) -> None:
-        limit = self._options.checkpoint_log_bytes
-        if limit and wal.bytes_since_checkpoint > limit:
+        if self._options.checkpoint_log_bytes and not self._unusable:
             stored = sum(entry.bytes for entry in self._engine.manifest.files.values())
             if wal.bytes_since_checkpoint > stored // 4:
                 self.checkpoint()
@@ -583,7 +613,7 @@ class Store:
         """Follow the writer: show what was committed since this read-only store was opened; return the LSN reached."""
         self._view()
         if self._wal is None:
-            with self._index_lock:
+            with self._write_lock:
                 self._engine, _ = read_engine(self._files, self._root)
         return self._engine.view.lsn
 
@@ -603,7 +633,7 @@ class Store:
         view = self._view()
         engine, manifest, trace = view.engine, view.engine.manifest, view.engine.trace
         live = np.flatnonzero(alive_mask(view, np.arange(view.events)))
-        log_bytes, disk_bytes = checks.disk_usage(self._files, self._root)
+        sizes = checks.file_sizes(self._files, self._root)
         return Stats(
             path=self._root,
             memories=len(live),
@@ -619,8 +649,9 @@ class Store:
             generation=manifest.generation,
             lsn=view.lsn,
             durable_lsn=self.durable_lsn,
-            log_bytes=log_bytes,
-            disk_bytes=disk_bytes,
+            log_bytes=sum(size for name, size in sizes.items() if name.startswith("wal/")),
+            disk_bytes=sum(sizes.values()),
+            files=sizes,
             kernels=str(dispatch.status()["mode"]),
         )
 
@@ -659,6 +690,18 @@ class Store:
         self._unusable = f"{self._root} was opened by the parent process; a forked child opens it anew"
         if self._lock is not None:
             self._lock.abandon()
+
+
+def _current_events(view: View, session: int) -> Iterator[NDArray[np.int64]]:
+    """Indexes of a session's current events, in blocks: the newest block first, increasing within a block."""
+    trace = view.engine.trace
+    end = trace.session_count(session)
+    while end > 0:
+        start = max(0, end - _HISTORY_BLOCK)
+        indexes = trace.session_events(session, start, end)
+        indexes = indexes[indexes < view.events]
+        yield indexes[alive_mask(view, indexes)]
+        end = start
 
 
 class AtlasView:
@@ -706,13 +749,20 @@ class Transaction:
     def __init__(self, first_id: int) -> None:
         self.first_id = self.next_id = first_id
         self.bodies: list[bytes] = []
+        self.forgotten: set[int] = set()
 
-    def add(self, body: bytes, ids: int) -> list[int]:
-        """Add operations and return the ids of the memories among them."""
+    def add(self, body: bytes, ids: int) -> int:
+        """Add operations and return the first id of the memories among them."""
         first = self.next_id
         self.bodies.append(body)
         self.next_id += ids
-        return list(range(first, self.next_id))
+        return first
+
+    def forget(self, ids: list[int]) -> list[int]:
+        """Note that `ids` are forgotten; return those that were not before."""
+        new = [id_ for id_ in ids if id_ not in self.forgotten]
+        self.forgotten.update(new)
+        return new
 
     def owns(self, id_: int) -> bool:
         """Whether the id was given out by this transaction."""

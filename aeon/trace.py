@@ -110,6 +110,8 @@ class Trace:
         self._base_raw = memoryview(self.events.base.view(np.uint8).reshape(-1)) if self.events.base_count else memoryview(b"")  # type: ignore[arg-type]
         self._base_first_id = int(EVENT.unpack_from(self._base_raw, 0)[_ID]) if self.events.base_count else 0
         self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS), bool)
+        deaths = files.get(FileKind.EVENT_DEATHS)
+        self._deaths = Column(deaths.unverified(DEATH.dtype) if deaths else np.empty(0, DEATH.dtype))
         self._postings: dict[int, list[int]] = {}
         self._last: dict[int, int] = {}
         self._live: dict[int, int] = {}
@@ -121,8 +123,9 @@ class Trace:
     # Tables are verified when they are first needed, so that opening a store does not read them.
     @cached_property
     def deaths(self) -> Column:
-        """DEATH[n] by event index; writable, private to this process."""
-        return Column(self._content(FileKind.EVENT_DEATHS, DEATH.dtype))
+        """DEATH[n] by event index; writable, private to this process; verified."""
+        self._content(FileKind.EVENT_DEATHS, DEATH.dtype)
+        return self._deaths
 
     @cached_property
     def names(self) -> Names:
@@ -151,7 +154,7 @@ class Trace:
         blob_bytes: int, text: memoryview,
     ) -> int:  # fmt: skip
         """Add an event with the next id and return its index; `row` is -1 without a vector."""
-        events, deaths = self.events, self.deaths
+        events, deaths = self.events, self._deaths
         chunk, position = events.slot()
         preview = cut_preview(bytes(text[:72]))  # room for the character that straddles byte 64
         EVENT.pack_into(

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from aeon.options import Options
 
+_COMMIT = int(FrameType.COMMIT)
 _PADDING = [bytes(count) for count in range(FRAME_ALIGNMENT)]
 _MAGIC_BYTES = FRAME_MAGIC.to_bytes(2, "little")
 _JOIN_BYTES_MAX = 1 << 16  # below, one write of header + body; above, copying the body costs more than a second call
@@ -199,6 +200,18 @@ class SegmentReader:
         self._judge(reason)
 
 
+class _Waiter:
+    """A committer that waits for somebody else's sync."""
+
+    __slots__ = ("gate", "leads", "lsn")
+
+    def __init__(self, lsn: int) -> None:
+        self.lsn = lsn
+        self.leads = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
 class Wal:
     """The writer's end of the log. Thread-safe; readers use `SegmentReader`.
 
@@ -215,10 +228,10 @@ class Wal:
         self._uuid = uuid
         self._options = options
         self._lock = threading.Lock()  # the log lock: order of frames, LSNs and ids
-        self._synced = threading.Condition(threading.Lock())
+        self._mutex = threading.Lock()  # of the five below; held for moments only
         self._syncing = False
+        self._waiters: list[_Waiter] = []
         self._unsynced: list[File] = []  # full segments not yet synced; only under durability "off"
-        self._directory_unsynced = False
         self._poison: BaseException | None = None
         self.segment = position.segment
         self._seed = position.header_crc
@@ -241,10 +254,9 @@ class Wal:
 
     def poison(self, cause: BaseException) -> PoisonedError:
         """Take no more writes, because of `cause` (the first one wins); return the error to raise."""
-        with self._synced:
+        with self._mutex:
             if self._poison is None:
                 self._poison = cause
-            self._synced.notify_all()
         return PoisonedError(self._poison)
 
     def require_healthy(self) -> None:
@@ -267,7 +279,8 @@ class Wal:
         payload_crc = crc32c(body)
         tail = _PADDING[-length % FRAME_ALIGNMENT]
         with self._lock:
-            self.require_healthy()
+            if self._poison is not None:
+                self.require_healthy()
             end = self._offset + FRAME.size + length + len(tail)
             if end > self._options.segment_bytes_max and self._offset > SEGMENT_HEADER.size:
                 self._rotate()
@@ -275,13 +288,11 @@ class Wal:
             if end > self._allocated:
                 self._reserve(end)
             lsn, first_id = self.appended_lsn + 1, self.next_id
-            header = FRAME.pack(
-                FRAME_MAGIC, FrameType.COMMIT, 0, length, lsn, self.durable_lsn, first_id, payload_crc, 0
-            )[:-4]
+            header = FRAME.pack(FRAME_MAGIC, _COMMIT, 0, length, lsn, self.durable_lsn, first_id, payload_crc, 0)[:-4]
             header += crc32c(header, self._seed).to_bytes(4, "little")
             try:
                 if length <= _JOIN_BYTES_MAX:
-                    write_fully(self._file, b"".join((header, body, tail)), self._offset)
+                    write_fully(self._file, header + body + tail, self._offset)
                 else:
                     write_fully(self._file, body, self._offset + FRAME.size)
                     write_fully(self._file, header, self._offset)
@@ -308,17 +319,51 @@ class Wal:
     # -- syncing ------------------------------------------------------------------------------------------------
 
     def sync(self, lsn: int) -> None:
-        """Return when every frame up to `lsn` is on disk; concurrent callers share one fdatasync."""
+        """Return when every frame up to `lsn` is on disk; concurrent callers share one fdatasync.
+
+        One caller leads. Those who come while it syncs wait; afterwards the ones it covered are woken, and one of the
+        others to lead next: nobody wakes in vain.
+        """
         if self.durable_lsn >= lsn:
             return
-        with self._synced:
-            while self._syncing and self.durable_lsn < lsn and self._poison is None:
-                self._synced.wait()
+        waiter = None
+        with self._mutex:
             if self.durable_lsn >= lsn:
                 return
             self.require_healthy()
+            if self._syncing:
+                waiter = _Waiter(lsn)
+                self._waiters.append(waiter)
             self._syncing = True
+        if waiter is not None:
+            try:
+                waiter.gate.acquire()
+            except BaseException:  # Ctrl-C: do not leave with the lead in hand
+                self._resign(waiter)
+                raise
+            if self.durable_lsn >= lsn:
+                return
+            self.require_healthy()
         self._sync_as_leader()
+
+    def _resign(self, waiter: _Waiter) -> None:
+        with self._mutex:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.leads:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Wake whoever is done (all, after a failure), and one more to lead. The caller holds the mutex."""
+        done = [waiter for waiter in self._waiters if waiter.lsn <= self.durable_lsn or self._poison is not None]
+        self._waiters = [waiter for waiter in self._waiters if waiter not in done]
+        self._syncing = bool(self._waiters)
+        if self._waiters:
+            leader = self._waiters.pop(0)
+            leader.leads = True
+            done.append(leader)
+        for waiter in done:
+            waiter.gate.release()
 
     def _sync_as_leader(self) -> None:
         # Read the target before the sync begins: only frames written before it are covered by it.
@@ -329,13 +374,9 @@ class Wal:
             for old in full:
                 old.fdatasync()
             file.fdatasync()
-            if self._directory_unsynced:
-                self._files.fsync_dir(self._directory)
-                self._directory_unsynced = False
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too leaves an unknown state
             failure = error
-        with self._synced:
-            self._syncing = False
+        with self._mutex:
             if failure is None:
                 self.durable_lsn = max(self.durable_lsn, target)
                 for old in full:
@@ -343,7 +384,7 @@ class Wal:
                 self._unsynced = [old for old in self._unsynced if old not in full]
             elif self._poison is None:
                 self._poison = failure
-            self._synced.notify_all()
+            self._pass_on()
         if failure is not None:
             if not isinstance(failure, Exception):
                 raise failure
@@ -367,7 +408,7 @@ class Wal:
         except Exception as error:
             raise self.poison(error) from error
         if lazy:
-            with self._synced:
+            with self._mutex:
                 self._unsynced = [*self._unsynced, self._file]
         else:
             self._file.close()

@@ -2,7 +2,7 @@
 
 Grammar (anything else raises `FilterError` from `compile_where`, before anything runs):
 
-    filter     := {} | {field: condition, ...} | {"$and" | "$or": [filter, ...], "$not": filter}     all entries AND-ed
+    filter     := {field: condition, ..., "$and" | "$or": [filter, ...], "$not": filter}             all entries AND-ed
     condition  := value | {operator: operand, ...} | {field: condition, ...}                         all entries AND-ed
     operator   := $eq $ne $gt $gte $lt $lte (a value)   $in $nin (a list, tuple or set of values)
                   $exists (a bool)   $not ({operator: operand, ...})
@@ -137,7 +137,7 @@ def _negated(node: _Node) -> _Node:
 def _filter(where: object, at: str, depth: int) -> _Node:
     if not isinstance(where, Mapping):
         raise FilterError(f"{at} must be a mapping of field names to conditions, not {_shown(where)}")
-    _check(where, at, depth, literal=False)
+    _check(where, at, depth)
     nodes = []
     for key, operand in where.items():
         here = f"{at}[{key!r}]"

@@ -49,6 +49,13 @@ def _dim(name: str, found: int) -> None:
         raise ValueError(f"{name}: expected 1 to {DIMS_MAX} dimensions, found {found}")
 
 
+def accepted(status: Any) -> Any:
+    """The result of a compiled kernel that was called after its check."""
+    if status < -1:
+        raise ValueError("malformed arguments")
+    return status
+
+
 def quantize(vectors: Array, codes: Array, scales: Array) -> None:
     _array("vectors", vectors, np.float32, 2)
     _array("codes", codes, np.int8, 2, writable=True)
@@ -116,7 +123,7 @@ def _allowed(allowed: Array, count: int) -> None:
 
 def _positions(positions: Array, count: int) -> None:
     _array("positions", positions, np.int64, 1)
-    if positions.size and not (0 <= int(positions.min()) and int(positions.max()) < count):
+    if positions.size and not (int(positions.min()) >= 0 and int(positions.max()) < count):
         raise IndexError(f"positions: expected 0 to {count - 1}, found {positions.min()} to {positions.max()}")
 
 
@@ -134,9 +141,7 @@ def scan_int8(
     topk(scores, rows, count)
 
 
-def scan_f32(
-    vectors: Array, died: Array, query: Array, allowed: Array, scores: Array, rows: Array, count: int
-) -> None:
+def scan_f32(vectors: Array, died: Array, query: Array, allowed: Array, scores: Array, rows: Array, count: int) -> None:
     _rows(vectors, np.float32, died, query, np.float32)
     _allowed(allowed, vectors.shape[0])
     topk(scores, rows, count)

@@ -8,6 +8,8 @@ Two processes may fill the cache at the same time. Files appear by rename, and a
 signature, so whoever comes second replaces a file by one that means the same.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any
+# Numba types the functions it compiles.
 from __future__ import annotations
 
 import hashlib
@@ -25,11 +27,13 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba import njit, types
-from numba.core import config
+from numba.core import config as _config
+from numba.core import event
 from numba.core.caching import Cache, CompileResultCacheImpl, _CacheLocator
 from numba.core.registry import cpu_target
 from numba.extending import overload
 
+config: Any = _config
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # No fastmath: a score must be the same bits in twin and kernel, on every processor.
@@ -119,7 +123,7 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
 
 
 class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_Locator]
+    _locator_classes = [_Locator]  # type: ignore[assignment, list-item]  # noqa: RUF012
 
     def __init__(self, py_func: Any) -> None:
         override, config.CACHE_LOCATOR_CLASSES = getattr(config, "CACHE_LOCATOR_CLASSES", ""), ""
@@ -132,49 +136,67 @@ class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 class _KernelCache(Cache):  # type: ignore[misc]
     """A cache that can only help: a file that is damaged, locked or does not fit on the disk means compiling."""
 
-    _impl_class = _CacheImpl
+    _impl_class = _CacheImpl  # type: ignore[assignment]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a damaged pickle raises
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        global cache_error
         try:
-            super().save_overload(sig, data)
-        except Exception as error:
-            global cache_error
+            try:
+                super().save_overload(sig, data)
+            except Exception:  # noqa: BLE001 - a damaged index fails here again; begin a new one
+                self.flush()
+                super().save_overload(sig, data)
+        except Exception as error:  # noqa: BLE001
             cache_error = f"{type(error).__name__}: {error}"
 
 
 compiled: list[tuple[str, float, bool]] = []  # kernel name, seconds, taken from the cache
 observers: list[Callable[[str, float], None]] = []
+checkpoints: list[Callable[[], None]] = []  # called between two steps of compiling; may raise to give up
 _dispatchers: list[Any] = []  # an entry point borrows its dispatcher's code
+
+
+class _Steps(event.Listener):  # type: ignore[misc]
+    """Calls the checkpoints before every pass of numba's pipeline."""
+
+    def on_start(self, event: Any) -> None:
+        for checkpoint in checkpoints:
+            checkpoint()
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 def helper(function: Function) -> Function:
     """A function called from kernels only; compiled into each of them."""
-    return njit(**OPTIONS)(function)  # type: ignore[no-any-return]
+    return njit(**OPTIONS)(function)
 
 
 @helper
-def packed_1d(array, itemsize):  # type: ignore[no-untyped-def]
+def packed_1d(array, itemsize):
     """C-contiguous; the strides of an axis of length 0 or 1 mean nothing."""
     return array.shape[0] < 2 or array.strides[0] == itemsize
 
 
 @helper
-def packed_2d(array, itemsize):  # type: ignore[no-untyped-def]
+def packed_2d(array, itemsize):
     n, width = array.shape
     return (
-        n == 0 or width == 0 or ((width == 1 or array.strides[1] == itemsize) and (n == 1 or array.strides[0] == width * itemsize))
+        n == 0
+        or width == 0
+        or ((width == 1 or array.strides[1] == itemsize) and (n == 1 or array.strides[0] == width * itemsize))
     )
 
 
 def overload_helper(function: Any) -> Callable[[Function], Function]:
     """`function` is replaced, by the types of its arguments, by what the decorated function returns."""
-    return overload(function, jit_options=OPTIONS)  # type: ignore[no-any-return]
+    return overload(function, jit_options=OPTIONS)  # type: ignore[arg-type]
 
 
 def kernel(signature: Any, nogil: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -196,15 +218,17 @@ def kernel(signature: Any, nogil: bool = True) -> Callable[[Callable[..., Any]],
         dispatcher = njit(nogil=nogil, **OPTIONS)(function)
         if cache_directory is not None:
             dispatcher._cache = _KernelCache(function)
-        dispatcher.compile(signature)
+        with event.install_listener("numba:run_pass", steps := _Steps()):
+            steps.on_start(None)
+            dispatcher.compile(signature)
         dispatcher.disable_compile()
         _dispatchers.append(dispatcher)
         (result,) = dispatcher.overloads.values()
         seconds = time.perf_counter() - begin
         compiled.append((name, seconds, bool(sum(dispatcher.stats.cache_hits.values()))))
-        for observer in list(observers):
+        for observer in observers:
             observer(name, seconds)
-        return result.entry_point  # type: ignore[no-any-return]
+        return result.entry_point
 
     return decorate
 

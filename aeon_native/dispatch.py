@@ -3,7 +3,8 @@
 `kernels` is replaced by one assignment. Both sets give the same bits and share the state of a search, so a caller may
 read `dispatch.kernels` once per operation or once per call. Nothing here imports numba before `start`.
 
-`AEON_KERNELS=reference` keeps the twins for ever; `AEON_KERNELS=compiled` makes the first `start` load before it returns.
+`AEON_KERNELS=reference` keeps the twins for ever; with `AEON_KERNELS=compiled` the first `start` returns when all is
+loaded.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ kernels: Kernels = cast(Kernels, reference)
 
 
 class _Abandon(SystemExit):
-    """Raised inside the loading thread when the process ends; a SystemExit ends a thread without a traceback."""
+    """Raised in the loading thread when the process ends; a SystemExit ends a thread without a traceback."""
 
 
 class _Loading:
@@ -109,29 +110,43 @@ class _Loading:
         self.error: str | None = None
         self.seconds: float | None = None
         self.thread: threading.Thread | None = None
+        self.abandoned = False
+
+    def checkpoint(self) -> None:
+        """Called in the loading thread wherever it may give up: before each import and each pass of the compiler."""
+        if self.abandoned and threading.current_thread() is self.thread:
+            raise _Abandon
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """As a finder of modules in front of all others: finds nothing, and hears of every import."""
+        self.checkpoint()
 
 
 _loading = _Loading()
 
 
-def _disagreement(module: Any) -> str | None:
+def _disagreement(module: Kernels) -> str | None:
     """Name of a compiled kernel that differs from its twin on a small example, if one does."""
     if module.crc32c(b"123456789") != 0xE3069283:
         return "crc32c"
     vectors = np.sin(np.arange(5 * 70, dtype=np.float32)).reshape(5, 70)
     results = []
-    for kernel_set in (reference, module):
+    for kernel_set in (cast(Kernels, reference), module):
         codes, scales, query = np.empty((5, 128), np.int8), np.empty(5, np.float32), np.empty(128, np.int16)
         kernel_set.quantize(vectors, codes, scales)
         q_scale = kernel_set.prepare_query(vectors[2], query)
-        scores, rows, died, none = np.empty(3, np.float32), np.empty(3, np.int64), np.zeros(5, np.uint64), np.empty(0, np.uint8)
+        scores, rows, died, none = (
+            np.empty(3, np.float32),
+            np.empty(3, np.int64),
+            np.zeros(5, np.uint64),
+            np.empty(0, np.uint8),
+        )
         count = kernel_set.scan_int8(codes, scales, died, 0, query, q_scale, none, 0, scores, rows, 0)
         kernel_set.finish_topk(scores, rows, count)
         results.append([x.tobytes() for x in (codes, query, scores, rows)])
-    for name, twin, compiled in zip(("quantize", "prepare_query", "scan_int8", "scan_int8"), *results):
-        if twin != compiled:
-            return name
-    return None
+    names = ("quantize", "prepare_query", "scan_int8", "scan_int8")
+    twin, compiled = results
+    return next((name for j, name in enumerate(names) if twin[j] != compiled[j]), None)
 
 
 def _load(loading: _Loading) -> None:
@@ -141,16 +156,22 @@ def _load(loading: _Loading) -> None:
     try:
         if sys.byteorder != "little":
             raise RuntimeError("compiled kernels need a little-endian processor")
-        from . import compiled
+        sys.meta_path.insert(0, cast(Any, loading))
+        try:
+            from . import _jit
 
-        wrong = _disagreement(compiled)
+            _jit.checkpoints.append(loading.checkpoint)
+            from . import compiled
+        finally:
+            sys.meta_path.remove(cast(Any, loading))
+        wrong = _disagreement(cast(Kernels, compiled))
         if wrong is not None:
             raise RuntimeError(f"compiled {wrong} differs from its twin")
         kernels = cast(Kernels, compiled)
         state = "ready"
     except _Abandon:
         error = "abandoned: the process was ending"
-    except BaseException as reason:
+    except BaseException as reason:  # noqa: BLE001 - the twins go on serving, and status tells
         error = f"{type(reason).__name__}: {reason}"
     loading.state, loading.error, loading.seconds = state, error, time.perf_counter() - begin
     loading.done.set()
@@ -217,30 +238,15 @@ def status() -> dict[str, Any]:
 
 
 # The compiler is C++: were the process to tear down its globals while a daemon thread is inside, it could crash. So the
-# thread is asked to leave, at its next bytecode, and the exit waits for one call into LLVM at most.
+# exit waits until the thread has come to its next checkpoint, which is one module or one pass away.
 _EXIT_PATIENCE_S = 10.0
 
 
 def _stop_at_exit() -> None:
-    thread = _loading.thread
-    if thread is None or not thread.is_alive() or thread is threading.current_thread():
-        return
-    import ctypes
-
-    shown = sys.unraisablehook
-
-    def hide(unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, _Abandon):
-            shown(unraisable)
-
-    sys.unraisablehook = hide
-    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    deadline = time.monotonic() + _EXIT_PATIENCE_S
-    while thread.is_alive() and not _loading.done.is_set() and time.monotonic() < deadline:
-        # Again and again: a finaliser or a callback may have swallowed the last one.
-        interrupt(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Abandon))
-        thread.join(0.02)
-    thread.join(max(0.0, min(1.0, deadline - time.monotonic())))
+    loading = _loading
+    if loading.thread is not None and loading.thread is not threading.current_thread():
+        loading.abandoned = True
+        loading.thread.join(_EXIT_PATIENCE_S)
 
 
 def _after_fork() -> None:

@@ -1,5 +1,7 @@
 """Compiled kernels on rows: quantising, normalising, dot products. Contracts stand in `reference`."""
 
+# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any
+# Numba types the functions it compiles.
 from __future__ import annotations
 
 import numpy as np
@@ -11,34 +13,37 @@ from ._jit import array, helper, kernel, packed_1d, packed_2d
 from ._simd import (
     address,
     divide_row,
-    dot_f32_four,
+    dot_f32_eight,
     dot_f32_one,
-    dot_int8_int8_four,
+    dot_int8_int8_eight,
     dot_int8_int8_one,
     dot_int8_wide,
     float_of_bits,
     measure_row,
     round_row_int8,
     round_row_int16,
+    sum_int8,
 )
 
 _INT8, _INT16, _INT32, _F32 = (np.dtype(t) for t in (np.int8, np.int16, np.int32, np.float32))
 _INF_BITS = np.uint32(0x7F800000)
 _ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
 _CODE_MAX, _QUERY_MAX = np.float32(127), np.float32(16256)
-_MALFORMED = -2  # an argument does not fit the others; the wrapper asks `_check` for the words
+
+# A kernel returns -2 if an argument does not fit the others. A wrapper takes the short way, and asks `_check` for the
+# words (or for dtypes that are equal without being the same object) only if that did not do.
 
 # Elements up to which a call keeps the GIL: below about two microseconds.
 _SHORT = 8192
 
 
 @helper
-def _multiplier(largest, limit):  # type: ignore[no-untyped-def]
+def _multiplier(largest, limit):
     boost = _BOOST if largest < _TINY else _ONE
     return boost, limit / (largest * boost)
 
 
-def _quantize(vectors, codes, scales):  # type: ignore[no-untyped-def]
+def _quantize(vectors, codes, scales):
     n, dim = vectors.shape
     stride = codes.shape[1]
     if (
@@ -72,23 +77,25 @@ _quantize_many = kernel(_QUANTIZE)(_quantize)
 
 
 def quantize(vectors: Array, codes: Array, scales: Array) -> int:
-    if not (
-        vectors.dtype is _F32
-        and codes.dtype is _INT8
-        and scales.dtype is _F32
-        and codes.flags.writeable
-        and scales.flags.writeable
-    ):
-        _check.quantize(vectors, codes, scales)
-    status: int = (_quantize_few if codes.size <= _SHORT else _quantize_many)(vectors, codes, scales)
-    if status == _MALFORMED:
-        _check.quantize(vectors, codes, scales)
-        raise ValueError("quantize: malformed arguments")
-    return status
+    try:
+        if (
+            vectors.dtype is _F32
+            and codes.dtype is _INT8
+            and scales.dtype is _F32
+            and codes.flags.writeable
+            and scales.flags.writeable
+        ):
+            status: int = (_quantize_few if codes.size <= _SHORT else _quantize_many)(vectors, codes, scales)
+            if status >= -1:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.quantize(vectors, codes, scales)
+    return _check.accepted((_quantize_few if codes.size <= _SHORT else _quantize_many)(vectors, codes, scales))
 
 
 @kernel(types.int64(array(types.float32, 2), array(types.float32, 2, True)))
-def _normalize(vectors, rows):  # type: ignore[no-untyped-def]
+def _normalize(vectors, rows):
     n, dim = vectors.shape
     stride = rows.shape[1]
     if (
@@ -113,17 +120,19 @@ def _normalize(vectors, rows):  # type: ignore[no-untyped-def]
 
 
 def normalize(vectors: Array, rows: Array) -> int:
-    if not (vectors.dtype is _F32 and rows.dtype is _F32 and rows.flags.writeable):
-        _check.normalize(vectors, rows)
-    status: int = _normalize(vectors, rows)
-    if status == _MALFORMED:
-        _check.normalize(vectors, rows)
-        raise ValueError("normalize: malformed arguments")
-    return status
+    try:
+        if vectors.dtype is _F32 and rows.dtype is _F32 and rows.flags.writeable:
+            status: int = _normalize(vectors, rows)
+            if status >= -1:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.normalize(vectors, rows)
+    return _check.accepted(_normalize(vectors, rows))
 
 
 @kernel(types.float64(array(types.float32, 1), array(types.int16, 1, True)), nogil=False)
-def _prepare_query(vector, query):  # type: ignore[no-untyped-def]
+def _prepare_query(vector, query):
     dim, stride = vector.shape[0], query.shape[0]
     if (
         dim < 1
@@ -144,56 +153,64 @@ def _prepare_query(vector, query):  # type: ignore[no-untyped-def]
 
 
 def prepare_query(vector: Array, query: Array) -> float:
-    if not (vector.dtype is _F32 and query.dtype is _INT16 and query.flags.writeable):
-        _check.prepare_query(vector, query)
-    q_scale: float = _prepare_query(vector, query)
-    if q_scale < 0:
-        _check.prepare_query(vector, query)
-        raise ValueError("prepare_query: malformed arguments")
-    return q_scale
+    try:
+        if vector.dtype is _F32 and query.dtype is _INT16 and query.flags.writeable:
+            status: float = _prepare_query(vector, query)
+            if status >= -1:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.prepare_query(vector, query)
+    return _check.accepted(_prepare_query(vector, query))
 
 
-# The dots return float64 so that one value, NaN, can say "malformed"; a float64 holds every int8 dot exactly.
+_NO_DOT = -(2**63)  # no dot product is as large: 65,536 * 128 * 16,256 < 2^38
 
 
-@kernel(types.float64(array(types.int8, 1), array(types.int16, 1)), nogil=False)
-def _dot_int8(row, query):  # type: ignore[no-untyped-def]
+@kernel(types.int64(array(types.int8, 1), array(types.int16, 1)), nogil=False)
+def _dot_int8(row, query):
     stride = row.shape[0]
     if query.shape[0] != stride or stride % 64 or stride > 65536 or not packed_1d(row, 1) or not packed_1d(query, 2):
-        return np.nan
-    return np.float64(dot_int8_wide(address(row), address(query), stride))
+        return np.int64(_NO_DOT)
+    return dot_int8_wide(address(row), address(query), stride)
 
 
 def dot_int8(row: Array, query: Array) -> int:
-    if row.dtype is not _INT8 or query.dtype is not _INT16:
-        _check.dot(row, query, np.int8, np.int16)
-    value: float = _dot_int8(row, query)
-    if value != value:
-        _check.dot(row, query, np.int8, np.int16)
-        raise ValueError("dot_int8: malformed arguments")
-    return int(value)
+    try:
+        if row.dtype is _INT8 and query.dtype is _INT16:
+            value: int = _dot_int8(row, query)
+            if value != _NO_DOT:
+                return value
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.dot(row, query, np.int8, np.int16)
+    value = _dot_int8(row, query)
+    return _check.accepted(-2 if value == _NO_DOT else 0) or value
 
 
-@kernel(types.float64(array(types.int8, 1), array(types.int8, 1)), nogil=False)
-def _dot_int8_int8(row, query):  # type: ignore[no-untyped-def]
+@kernel(types.int64(array(types.int8, 1), array(types.int8, 1)), nogil=False)
+def _dot_int8_int8(row, query):
     stride = row.shape[0]
     if query.shape[0] != stride or stride % 64 or stride > 65536 or not packed_1d(row, 1) or not packed_1d(query, 1):
-        return np.nan
-    return np.float64(dot_int8_int8_one(address(row), address(query), stride))
+        return np.int64(_NO_DOT)
+    return np.int64(dot_int8_int8_one(address(row), address(query), stride, sum_int8(address(query), stride)))
 
 
 def dot_int8_int8(row: Array, query: Array) -> int:
-    if row.dtype is not _INT8 or query.dtype is not _INT8:
-        _check.dot(row, query, np.int8, np.int8)
-    value: float = _dot_int8_int8(row, query)
-    if value != value:
-        _check.dot(row, query, np.int8, np.int8)
-        raise ValueError("dot_int8_int8: malformed arguments")
-    return int(value)
+    try:
+        if row.dtype is _INT8 and query.dtype is _INT8:
+            value: int = _dot_int8_int8(row, query)
+            if value != _NO_DOT:
+                return value
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.dot(row, query, np.int8, np.int8)
+    value = _dot_int8_int8(row, query)
+    return _check.accepted(-2 if value == _NO_DOT else 0) or value
 
 
 @kernel(types.Tuple((types.float32, types.boolean))(array(types.float32, 1), array(types.float32, 1)), nogil=False)
-def _dot_f32(row, query):  # type: ignore[no-untyped-def]
+def _dot_f32(row, query):
     stride = row.shape[0]
     if query.shape[0] != stride or stride % 16 or stride > 65536 or not packed_1d(row, 4) or not packed_1d(query, 4):
         return np.float32(0), False
@@ -201,17 +218,20 @@ def _dot_f32(row, query):  # type: ignore[no-untyped-def]
 
 
 def dot_f32(row: Array, query: Array) -> float:
-    if row.dtype is not _F32 or query.dtype is not _F32:
-        _check.dot(row, query, np.float32, np.float32)
+    try:
+        if row.dtype is _F32 and query.dtype is _F32:
+            value, valid = _dot_f32(row, query)
+            if valid:
+                return value
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.dot(row, query, np.float32, np.float32)
     value, valid = _dot_f32(row, query)
-    if not valid:
-        _check.dot(row, query, np.float32, np.float32)
-        raise ValueError("dot_f32: malformed arguments")
-    return value  # type: ignore[no-any-return]
+    return _check.accepted(0 if valid else -2) or value
 
 
 @kernel(types.int64(array(types.int8, 2), array(types.int8, 1), array(types.int32, 1, True)))
-def _dot_rows_int8(rows, query, out):  # type: ignore[no-untyped-def]
+def _dot_rows_int8(rows, query, out):
     n, stride = rows.shape
     if (
         query.shape[0] != stride
@@ -224,28 +244,35 @@ def _dot_rows_int8(rows, query, out):  # type: ignore[no-untyped-def]
     ):
         return -2
     step, row, q = np.uintp(stride), address(rows), address(query)
-    four = n - n % 4
-    for i in range(0, four, 4):
-        out[i], out[i + 1], out[i + 2], out[i + 3] = dot_int8_int8_four(
-            row, row + step, row + step + step, row + step + step + step, q, stride
-        )
-        row += np.uintp(4) * step
-    for i in range(four, n):
-        out[i] = dot_int8_int8_one(row, q, stride)
+    correction, where = sum_int8(q, stride), address(out)
+    whole = n - n % 8
+    for i in range(0, whole, 8):
+        dot_int8_int8_eight(row, q, stride, correction, where + np.uintp(4 * i))
+        row += np.uintp(8) * step
+    for i in range(whole, n):
+        out[i] = dot_int8_int8_one(row, q, stride, correction)
         row += step
     return 0
 
 
 def dot_rows_int8(rows: Array, query: Array, out: Array) -> None:
-    if not (rows.dtype is _INT8 and query.dtype is _INT8 and out.dtype is _INT32 and out.flags.writeable):
-        _check.dot_rows(rows, query, out, np.int8, np.int32)
-    if _dot_rows_int8(rows, query, out):
-        _check.dot_rows(rows, query, out, np.int8, np.int32)
-        raise ValueError("dot_rows_int8: malformed arguments")
+    try:
+        if (
+            rows.dtype is _INT8
+            and query.dtype is _INT8
+            and out.dtype is _INT32
+            and out.flags.writeable
+            and _dot_rows_int8(rows, query, out) == 0
+        ):
+            return
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.dot_rows(rows, query, out, np.int8, np.int32)
+    _check.accepted(_dot_rows_int8(rows, query, out))
 
 
 @kernel(types.int64(array(types.float32, 2), array(types.float32, 1), array(types.float32, 1, True)))
-def _dot_rows_f32(rows, query, out):  # type: ignore[no-untyped-def]
+def _dot_rows_f32(rows, query, out):
     n, stride = rows.shape
     if (
         query.shape[0] != stride
@@ -258,21 +285,28 @@ def _dot_rows_f32(rows, query, out):  # type: ignore[no-untyped-def]
     ):
         return -2
     step, row, q = np.uintp(4 * stride), address(rows), address(query)
-    four = n - n % 4
-    for i in range(0, four, 4):
-        out[i], out[i + 1], out[i + 2], out[i + 3] = dot_f32_four(
-            row, row + step, row + step + step, row + step + step + step, q, stride
-        )
-        row += np.uintp(4) * step
-    for i in range(four, n):
+    where = address(out)
+    whole = n - n % 8
+    for i in range(0, whole, 8):
+        dot_f32_eight(row, q, stride, where + np.uintp(4 * i))
+        row += np.uintp(8) * step
+    for i in range(whole, n):
         out[i] = dot_f32_one(row, q, stride)
         row += step
     return 0
 
 
 def dot_rows_f32(rows: Array, query: Array, out: Array) -> None:
-    if not (rows.dtype is _F32 and query.dtype is _F32 and out.dtype is _F32 and out.flags.writeable):
-        _check.dot_rows(rows, query, out, np.float32, np.float32)
-    if _dot_rows_f32(rows, query, out):
-        _check.dot_rows(rows, query, out, np.float32, np.float32)
-        raise ValueError("dot_rows_f32: malformed arguments")
+    try:
+        if (
+            rows.dtype is _F32
+            and query.dtype is _F32
+            and out.dtype is _F32
+            and out.flags.writeable
+            and _dot_rows_f32(rows, query, out) == 0
+        ):
+            return
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.dot_rows(rows, query, out, np.float32, np.float32)
+    _check.accepted(_dot_rows_f32(rows, query, out))

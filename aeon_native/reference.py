@@ -15,6 +15,7 @@ order nobody should rely on), slots behind them undefined. It passes from run to
 is NaN is never a result.
 """
 
+# mypy: no-warn-return-any
 from __future__ import annotations
 
 from typing import Any

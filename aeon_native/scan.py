@@ -1,9 +1,12 @@
 """Compiled scans with a bounded top-k. Contracts stand in `reference`.
 
-Four rows at a time share each load of the query. Rows come in blocks of eight, one byte of the bitmap of allowed rows;
-the visible ones of a block wait in `pending` until there are four.
+Eight rows at a time share each load of the query and one comparison with the k-th score. Rows come in blocks of eight,
+one byte of the bitmap of allowed rows: a block whose rows are all visible is scored at once, the visible rows of any
+other wait until there are eight.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any
+# Numba types the functions it compiles.
 from __future__ import annotations
 
 import numpy as np
@@ -14,32 +17,36 @@ from ._check import Array
 from ._jit import array, helper, kernel, overload_helper, packed_1d, packed_2d
 from ._simd import (
     AVX512,
+    INT8_CONTEXT,
     address,
-    dot_f32_four,
-    dot_int8_four,
     live_rows,
     load_f32,
+    load_i64,
     load_u8,
     load_u64,
     lowest_bit,
     prefetch,
+    score_f32_from,
+    score_f32_listed,
+    score_int8_from,
+    score_int8_listed,
     split_query,
+    store_i64,
 )
 
 _INT8, _INT16, _INT64, _F32, _U8, _U64 = (
     np.dtype(t) for t in (np.int8, np.int16, np.int64, np.float32, np.uint8, np.uint64)
 )
-_PENDING = 16  # 3 left over and 8 new, rounded up
 _AHEAD = 8  # positions whose first bytes are fetched early in a gather
 
 
 @helper
-def _worse(score, row, other_score, other_row):  # type: ignore[no-untyped-def]
+def _worse(score, row, other_score, other_row):
     return score < other_score or (score == other_score and row > other_row)
 
 
 @helper
-def _sift_down(scores, rows, size, score, row):  # type: ignore[no-untyped-def]
+def _sift_down(scores, rows, size, score, row):
     """Put (score, row) into the heap in place of its root, the worst."""
     parent = 0
     while True:
@@ -56,7 +63,7 @@ def _sift_down(scores, rows, size, score, row):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _offer(scores, rows, count, score, row):  # type: ignore[no-untyped-def]
+def _offer(scores, rows, count, score, row):
     k = scores.shape[0]
     if count < k:
         if score != score:
@@ -76,7 +83,7 @@ def _offer(scores, rows, count, score, row):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _visible(died, lsn, allowed, has_allowed, i, n):  # type: ignore[no-untyped-def]
+def _visible(died, lsn, allowed, has_allowed, i, n):
     """Mask of the visible rows of the block of eight that starts at i."""
     left = n - i
     if left >= 8:
@@ -91,156 +98,141 @@ def _visible(died, lsn, allowed, has_allowed, i, n):  # type: ignore[no-untyped-
     return mask
 
 
-@helper
-def _planes(stride):  # type: ignore[no-untyped-def]
-    """Memory for the two planes of the query, aligned by hand within it."""
-    return np.empty(2 * stride + 64 if AVX512 else 64, np.uint8)
-
-
-@helper
-def _aligned(memory):  # type: ignore[no-untyped-def]
-    return (address(memory) + np.uintp(63)) & ~np.uintp(63)
-
-
-def _int8_scores(context, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
-    codes, step, scales, scales_step, q_scale, query, planes, correction, stride = context
-    d0, d1, d2, d3 = dot_int8_four(
-        codes + np.uintp(p0) * step,
-        codes + np.uintp(p1) * step,
-        codes + np.uintp(p2) * step,
-        codes + np.uintp(p3) * step,
-        query,
-        planes,
-        correction,
-        stride,
-    )
-    return (
-        np.float32(d0) * (load_f32(scales + np.uintp(p0) * scales_step) * q_scale),
-        np.float32(d1) * (load_f32(scales + np.uintp(p1) * scales_step) * q_scale),
-        np.float32(d2) * (load_f32(scales + np.uintp(p2) * scales_step) * q_scale),
-        np.float32(d3) * (load_f32(scales + np.uintp(p3) * scales_step) * q_scale),
-    )
-
-
-def _f32_scores(context, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
-    vectors, step, query, stride = context
-    return dot_f32_four(
-        vectors + np.uintp(p0) * step,
-        vectors + np.uintp(p1) * step,
-        vectors + np.uintp(p2) * step,
-        vectors + np.uintp(p3) * step,
-        query,
-        stride,
-    )
-
-
-def _scores(context, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
-    """Scores of four rows; what `context` holds tells the kind of row."""
+def _score_from(context, position, worst, out):
+    """Mask of the eight rows from `position` whose score is not below `worst`; scores to out."""
     raise NotImplementedError
 
 
-# Functions handed over as arguments would do the same, but numba does not cache code that was given one.
-@overload_helper(_scores)
-def _choose(context, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
-    return _int8_scores if len(context) == 9 else _f32_scores
+def _score_listed(context, positions, worst, out):
+    """The same for eight positions at an address."""
+    raise NotImplementedError
+
+
+def _from_int8(context, position, worst, out):
+    return score_int8_from(context, position, worst, out)
+
+
+def _from_f32(context, position, worst, out):
+    return score_f32_from(context, position, worst, out)
+
+
+def _listed_int8(context, positions, worst, out):
+    return score_int8_listed(context, positions, worst, out)
+
+
+def _listed_f32(context, positions, worst, out):
+    return score_f32_listed(context, positions, worst, out)
+
+
+# The kind of row is told by the type of its context. Functions handed over as arguments would do as well, but numba
+# does not cache code that was given one.
+
+
+@overload_helper(_score_from)
+def _choose_from(context, position, worst, out):
+    return _from_int8 if len(context) == len(INT8_CONTEXT) else _from_f32
+
+
+@overload_helper(_score_listed)
+def _choose_listed(context, positions, worst, out):
+    return _listed_int8 if len(context) == len(INT8_CONTEXT) else _listed_f32
+
+
+# An entry point allocates one array of scratch memory and hands it down: numba frees an array after its last visible
+# use, and an address taken from it is none. Its bytes, from a 64-byte boundary on:
+_PENDING = 0  # int64[16]: positions that wait until there are eight
+_SCORES = 128  # float32[8]
+_PLANES = 192  # int8[2, stride]: the query as `split_query` leaves it
+_SCRATCH = 192 + 63
 
 
 @helper
-def _offer_four(context, p0, p1, p2, p3, used, first_row, scores, rows, count):  # type: ignore[no-untyped-def]
-    """Offer the first `used` of four positions; the others must be readable."""
-    s0, s1, s2, s3 = _scores(context, p0, p1, p2, p3)
-    # The threshold only rises meanwhile, and `_offer` looks again.
-    worst = scores[0] if 0 < count == scores.shape[0] else np.float32(-np.inf)
-    if s0 >= worst:
-        count = _offer(scores, rows, count, s0, first_row + p0)
-    if s1 >= worst and used > 1:
-        count = _offer(scores, rows, count, s1, first_row + p1)
-    if s2 >= worst and used > 2:
-        count = _offer(scores, rows, count, s2, first_row + p2)
-    if s3 >= worst and used > 3:
-        count = _offer(scores, rows, count, s3, first_row + p3)
+def _aligned(scratch):
+    return (address(scratch) + np.uintp(63)) & ~np.uintp(63)
+
+
+@helper
+def _worst(scores, count):
+    """A score below it changes nothing."""
+    return scores[0] if 0 < count == scores.shape[0] else np.float32(-np.inf)
+
+
+@helper
+def _offer_listed(context, waiting, first_row, scores, rows, count, scratch):
+    """Offer up to eight pending positions, of which there is at least one."""
+    base = _aligned(scratch)
+    for j in range(waiting, 8):
+        store_i64(base + np.uintp(8 * j), load_i64(base))
+    mask = _score_listed(context, base, _worst(scores, count), base + np.uintp(_SCORES))
+    if waiting < 8:
+        mask &= (np.uint64(1) << np.uint64(waiting)) - np.uint64(1)
+    while mask != np.uint64(0):
+        j = lowest_bit(mask)
+        mask &= mask - np.uint64(1)
+        score = load_f32(base + np.uintp(_SCORES + 4 * j))
+        count = _offer(scores, rows, count, score, first_row + load_i64(base + np.uintp(8 * j)))
     return count
 
 
-# `pending` and `memory` are allocated by the entry point and handed down, used or not: numba frees an array after its
-# last visible use, and an address taken from it is none.
-
-
 @helper
-def _offer_pending(context, pending, waiting, at_least, first_row, scores, rows, count):  # type: ignore[no-untyped-def]  # noqa: E501
-    """Offer pending positions while there are `at_least`; the rest moves to the front."""
-    j = 0
-    while waiting - j >= at_least:
-        used = min(4, waiting - j)
-        count = _offer_four(
-            context,
-            pending[j],
-            pending[j + min(1, used - 1)],
-            pending[j + min(2, used - 1)],
-            pending[j + min(3, used - 1)],
-            used,
-            first_row,
-            scores,
-            rows,
-            count,
-        )
-        j += used
-    for i in range(j, waiting):
-        pending[i - j] = pending[i]
-    return waiting - j, count
-
-
-@helper
-def _scan(context, n, died, lsn, allowed, has_allowed, first_row, scores, rows, count, pending, memory):  # type: ignore[no-untyped-def]  # noqa: E501
+def _scan(context, n, died, lsn, allowed, has_allowed, first_row, scores, rows, count, scratch):
+    base = _aligned(scratch)
     waiting = 0
     for i in range(0, n, 8):
         mask = _visible(died, lsn, allowed, has_allowed, i, n)
         if mask == np.uint64(255):
-            count = _offer_four(context, i, i + 1, i + 2, i + 3, 4, first_row, scores, rows, count)
-            count = _offer_four(context, i + 4, i + 5, i + 6, i + 7, 4, first_row, scores, rows, count)
-        elif mask != np.uint64(0):
+            mask = _score_from(context, i, _worst(scores, count), base + np.uintp(_SCORES))
             while mask != np.uint64(0):
-                pending[waiting] = i + lowest_bit(mask)
-                waiting += 1
+                j = lowest_bit(mask)
                 mask &= mask - np.uint64(1)
-            waiting, count = _offer_pending(
-                context, pending, waiting, 4, first_row, scores, rows, count
-            )
-    waiting, count = _offer_pending(context, pending, waiting, 1, first_row, scores, rows, count)
+                count = _offer(scores, rows, count, load_f32(base + np.uintp(_SCORES + 4 * j)), first_row + i + j)
+            continue
+        while mask != np.uint64(0):
+            store_i64(base + np.uintp(8 * waiting), i + lowest_bit(mask))
+            mask &= mask - np.uint64(1)
+            waiting += 1
+        if waiting >= 8:
+            count = _offer_listed(context, 8, first_row, scores, rows, count, scratch)
+            waiting -= 8
+            for j in range(waiting):
+                store_i64(base + np.uintp(8 * j), load_i64(base + np.uintp(64 + 8 * j)))
+    if waiting > 0:
+        count = _offer_listed(context, waiting, first_row, scores, rows, count, scratch)
     return count
 
 
 @helper
-def _gather(context, start, step, row_bytes, positions, died, lsn, first_row, scores, rows, count, pending, memory):  # type: ignore[no-untyped-def]  # noqa: E501
+def _gather(context, start, row_bytes, positions, died, lsn, first_row, scores, rows, count, scratch):
+    base = _aligned(scratch)
     waiting = 0
     m = positions.shape[0]
     for j in range(m):
         if j + _AHEAD < m:
-            ahead = start + np.uintp(positions[j + _AHEAD]) * step
+            ahead = start + np.uintp(positions[j + _AHEAD] * row_bytes)
             for line in range(0, row_bytes, 64):
                 prefetch(ahead + np.uintp(line))
-        p = positions[j]
-        if load_u64(died + np.uintp(8 * p)) - np.uint64(1) >= lsn:
-            pending[waiting] = p
+        position = positions[j]
+        if load_u64(died + np.uintp(8 * position)) - np.uint64(1) >= lsn:
+            store_i64(base + np.uintp(8 * waiting), position)
             waiting += 1
-            if waiting == 4:
-                waiting, count = _offer_pending(
-                    context, pending, waiting, 4, first_row, scores, rows, count
-                )
-    waiting, count = _offer_pending(context, pending, waiting, 1, first_row, scores, rows, count)
+            if waiting == 8:
+                count = _offer_listed(context, 8, first_row, scores, rows, count, scratch)
+                waiting = 0
+    if waiting > 0:
+        count = _offer_listed(context, waiting, first_row, scores, rows, count, scratch)
     return count
 
 
 @helper
-def _within(positions, n):  # type: ignore[no-untyped-def]
+def _within(positions, n):
+    outside = False
     for j in range(positions.shape[0]):
-        if positions[j] < 0 or positions[j] >= n:
-            return False
-    return True
+        outside |= positions[j] < 0 or positions[j] >= n
+    return not outside
 
 
 @helper
-def _sound(vectors, itemsize, died, query, query_itemsize, scores, rows, count):  # type: ignore[no-untyped-def]
+def _sound(vectors, itemsize, died, query, query_itemsize, scores, rows, count):
     n, stride = vectors.shape
     return (
         stride * itemsize % 64 == 0
@@ -258,7 +250,7 @@ def _sound(vectors, itemsize, died, query, query_itemsize, scores, rows, count):
 
 
 @helper
-def _allowed_sound(allowed, n):  # type: ignore[no-untyped-def]
+def _allowed_sound(allowed, n):
     return (allowed.shape[0] == 0 or allowed.shape[0] == (n + 7) // 8) and packed_1d(allowed, 1)
 
 
@@ -269,136 +261,82 @@ _QUERY_INT8, _QUERY_F32 = array(types.int16, 1), array(types.float32, 1)
 _STATE = (array(types.float32, 1, True), array(types.int64, 1, True), types.int64)
 
 
-@kernel(
-    types.int64(
-        _CODES, _SCALES, _DIED, types.uint64, _QUERY_INT8, types.float32, _ALLOWED, types.int64, *_STATE
-    )
-)
-def _scan_int8(codes, scales, died, lsn, query, q_scale, allowed, first_row, scores, rows, count):  # type: ignore[no-untyped-def]  # noqa: E501
+@kernel(types.int64(_CODES, _SCALES, _DIED, types.uint64, _QUERY_INT8, types.float32, _ALLOWED, types.int64, *_STATE))
+def _scan_int8(codes, scales, died, lsn, query, q_scale, allowed, first_row, scores, rows, count):
     n, stride = codes.shape
     if not (
         _sound(codes, 1, died, query, 2, scores, rows, count) and scales.shape[0] == n and _allowed_sound(allowed, n)
     ):
         return -2
-    memory, pending = _planes(stride), np.empty(_PENDING, np.int64)
-    planes = _aligned(memory)
+    scratch = np.empty(_SCRATCH + 2 * stride, np.uint8)
+    planes = _aligned(scratch) + np.uintp(_PLANES)
     correction = split_query(address(query), stride, planes) if AVX512 else 0
     context = (
         address(codes),
         np.uintp(stride),
         address(scales),
         np.uintp(scales.strides[0]),
-        q_scale,
         address(query),
         planes,
         correction,
         stride,
+        q_scale,
     )
     return _scan(
-        context,
-        n,
-        address(died),
-        lsn,
-        address(allowed),
-        allowed.shape[0] > 0,
-        first_row,
-        scores,
-        rows,
-        count,
-        pending,
-        memory,
+        context, n, address(died), lsn, address(allowed), allowed.shape[0] > 0, first_row, scores, rows, count, scratch
     )
 
 
 @kernel(types.int64(_VECTORS, _DIED, types.uint64, _QUERY_F32, _ALLOWED, types.int64, *_STATE))
-def _scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count):  # type: ignore[no-untyped-def]
+def _scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count):
     n, stride = vectors.shape
     if not (_sound(vectors, 4, died, query, 4, scores, rows, count) and _allowed_sound(allowed, n)):
         return -2
-    pending = np.empty(_PENDING, np.int64)
+    scratch = np.empty(_SCRATCH, np.uint8)
+    context = (address(vectors), np.uintp(4 * stride), address(query), stride)
     return _scan(
-        (address(vectors), np.uintp(4 * stride), address(query), stride),
-        n,
-        address(died),
-        lsn,
-        address(allowed),
-        allowed.shape[0] > 0,
-        first_row,
-        scores,
-        rows,
-        count,
-        pending,
-        pending,
+        context, n, address(died), lsn, address(allowed), allowed.shape[0] > 0, first_row, scores, rows, count, scratch
     )
 
 
-@kernel(
-    types.int64(
-        _CODES, _SCALES, _DIED, types.uint64, _QUERY_INT8, types.float32, _POSITIONS, types.int64, *_STATE
-    )
-)
-def _gather_int8(codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count):  # type: ignore[no-untyped-def]  # noqa: E501
+@kernel(types.int64(_CODES, _SCALES, _DIED, types.uint64, _QUERY_INT8, types.float32, _POSITIONS, types.int64, *_STATE))
+def _gather_int8(codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count):
     n, stride = codes.shape
-    if not (
-        _sound(codes, 1, died, query, 2, scores, rows, count) and scales.shape[0] == n and _within(positions, n)
-    ):
+    if not (_sound(codes, 1, died, query, 2, scores, rows, count) and scales.shape[0] == n and _within(positions, n)):
         return -2
-    memory, pending = _planes(stride), np.empty(_PENDING, np.int64)
-    planes = _aligned(memory)
+    scratch = np.empty(_SCRATCH + 2 * stride, np.uint8)
+    planes = _aligned(scratch) + np.uintp(_PLANES)
     correction = split_query(address(query), stride, planes) if AVX512 else 0
     context = (
         address(codes),
         np.uintp(stride),
         address(scales),
         np.uintp(scales.strides[0]),
-        q_scale,
         address(query),
         planes,
         correction,
         stride,
+        q_scale,
     )
     return _gather(
-        context,
-        address(codes),
-        np.uintp(stride),
-        stride,
-        positions,
-        address(died),
-        lsn,
-        first_row,
-        scores,
-        rows,
-        count,
-        pending,
-        memory,
+        context, address(codes), stride, positions, address(died), lsn, first_row, scores, rows, count, scratch
     )
 
 
 @kernel(types.int64(_VECTORS, _DIED, types.uint64, _QUERY_F32, _POSITIONS, types.int64, *_STATE))
-def _gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count):  # type: ignore[no-untyped-def]
+def _gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count):
     n, stride = vectors.shape
     if not (_sound(vectors, 4, died, query, 4, scores, rows, count) and _within(positions, n)):
         return -2
-    pending = np.empty(_PENDING, np.int64)
+    scratch = np.empty(_SCRATCH, np.uint8)
+    context = (address(vectors), np.uintp(4 * stride), address(query), stride)
     return _gather(
-        (address(vectors), np.uintp(4 * stride), address(query), stride),
-        address(vectors),
-        np.uintp(4 * stride),
-        4 * stride,
-        positions,
-        address(died),
-        lsn,
-        first_row,
-        scores,
-        rows,
-        count,
-        pending,
-        pending,
+        context, address(vectors), 4 * stride, positions, address(died), lsn, first_row, scores, rows, count, scratch
     )
 
 
 @kernel(types.int64(*_STATE), nogil=False)
-def _finish_topk(scores, rows, count):  # type: ignore[no-untyped-def]
+def _finish_topk(scores, rows, count):
     if not (scores.shape[0] == rows.shape[0] and 0 <= count <= scores.shape[0]):
         return -2
     # A twin may have left the state in another order: make it a heap, then take the worst off it, back to front.
@@ -424,23 +362,27 @@ def scan_int8(
     rows: Array,
     count: int,
 ) -> int:
-    if not (
-        codes.dtype is _INT8
-        and scales.dtype is _F32
-        and died.dtype is _U64
-        and query.dtype is _INT16
-        and allowed.dtype is _U8
-        and scores.dtype is _F32
-        and rows.dtype is _INT64
-        and scores.flags.writeable
-        and rows.flags.writeable
-    ):
-        _check.scan_int8(codes, scales, died, query, allowed, scores, rows, count)
-    found: int = _scan_int8(codes, scales, died, lsn, query, q_scale, allowed, first_row, scores, rows, count)
-    if found < 0:
-        _check.scan_int8(codes, scales, died, query, allowed, scores, rows, count)
-        raise ValueError("scan_int8: malformed arguments")
-    return found
+    try:
+        if (
+            codes.dtype is _INT8
+            and scales.dtype is _F32
+            and died.dtype is _U64
+            and query.dtype is _INT16
+            and allowed.dtype is _U8
+            and scores.dtype is _F32
+            and rows.dtype is _INT64
+            and scores.flags.writeable
+            and rows.flags.writeable
+        ):
+            status: int = _scan_int8(codes, scales, died, lsn, query, q_scale, allowed, first_row, scores, rows, count)
+            if status >= 0:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.scan_int8(codes, scales, died, query, allowed, scores, rows, count)
+    return _check.accepted(
+        _scan_int8(codes, scales, died, lsn, query, q_scale, allowed, first_row, scores, rows, count)
+    )
 
 
 def scan_f32(
@@ -454,22 +396,24 @@ def scan_f32(
     rows: Array,
     count: int,
 ) -> int:
-    if not (
-        vectors.dtype is _F32
-        and died.dtype is _U64
-        and query.dtype is _F32
-        and allowed.dtype is _U8
-        and scores.dtype is _F32
-        and rows.dtype is _INT64
-        and scores.flags.writeable
-        and rows.flags.writeable
-    ):
-        _check.scan_f32(vectors, died, query, allowed, scores, rows, count)
-    found: int = _scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count)
-    if found < 0:
-        _check.scan_f32(vectors, died, query, allowed, scores, rows, count)
-        raise ValueError("scan_f32: malformed arguments")
-    return found
+    try:
+        if (
+            vectors.dtype is _F32
+            and died.dtype is _U64
+            and query.dtype is _F32
+            and allowed.dtype is _U8
+            and scores.dtype is _F32
+            and rows.dtype is _INT64
+            and scores.flags.writeable
+            and rows.flags.writeable
+        ):
+            status: int = _scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count)
+            if status >= 0:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.scan_f32(vectors, died, query, allowed, scores, rows, count)
+    return _check.accepted(_scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count))
 
 
 def gather_int8(
@@ -485,23 +429,29 @@ def gather_int8(
     rows: Array,
     count: int,
 ) -> int:
-    if not (
-        codes.dtype is _INT8
-        and scales.dtype is _F32
-        and died.dtype is _U64
-        and query.dtype is _INT16
-        and positions.dtype is _INT64
-        and scores.dtype is _F32
-        and rows.dtype is _INT64
-        and scores.flags.writeable
-        and rows.flags.writeable
-    ):
-        _check.gather_int8(codes, scales, died, query, positions, scores, rows, count)
-    found: int = _gather_int8(codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count)
-    if found < 0:
-        _check.gather_int8(codes, scales, died, query, positions, scores, rows, count)
-        raise ValueError("gather_int8: malformed arguments")
-    return found
+    try:
+        if (
+            codes.dtype is _INT8
+            and scales.dtype is _F32
+            and died.dtype is _U64
+            and query.dtype is _INT16
+            and positions.dtype is _INT64
+            and scores.dtype is _F32
+            and rows.dtype is _INT64
+            and scores.flags.writeable
+            and rows.flags.writeable
+        ):
+            status: int = _gather_int8(
+                codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count
+            )
+            if status >= 0:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.gather_int8(codes, scales, died, query, positions, scores, rows, count)
+    return _check.accepted(
+        _gather_int8(codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count)
+    )
 
 
 def gather_f32(
@@ -515,29 +465,37 @@ def gather_f32(
     rows: Array,
     count: int,
 ) -> int:
-    if not (
-        vectors.dtype is _F32
-        and died.dtype is _U64
-        and query.dtype is _F32
-        and positions.dtype is _INT64
-        and scores.dtype is _F32
-        and rows.dtype is _INT64
-        and scores.flags.writeable
-        and rows.flags.writeable
-    ):
-        _check.gather_f32(vectors, died, query, positions, scores, rows, count)
-    found: int = _gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count)
-    if found < 0:
-        _check.gather_f32(vectors, died, query, positions, scores, rows, count)
-        raise ValueError("gather_f32: malformed arguments")
-    return found
+    try:
+        if (
+            vectors.dtype is _F32
+            and died.dtype is _U64
+            and query.dtype is _F32
+            and positions.dtype is _INT64
+            and scores.dtype is _F32
+            and rows.dtype is _INT64
+            and scores.flags.writeable
+            and rows.flags.writeable
+        ):
+            status: int = _gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count)
+            if status >= 0:
+                return status
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.gather_f32(vectors, died, query, positions, scores, rows, count)
+    return _check.accepted(_gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count))
 
 
 def finish_topk(scores: Array, rows: Array, count: int) -> None:
-    if not (
-        scores.dtype is _F32 and rows.dtype is _INT64 and scores.flags.writeable and rows.flags.writeable
-    ):
-        _check.topk(scores, rows, count)
-    if _finish_topk(scores, rows, count):
-        _check.topk(scores, rows, count)
-        raise ValueError("finish_topk: malformed arguments")
+    try:
+        if (
+            scores.dtype is _F32
+            and rows.dtype is _INT64
+            and scores.flags.writeable
+            and rows.flags.writeable
+            and _finish_topk(scores, rows, count) == 0
+        ):
+            return
+    except (AttributeError, TypeError):
+        pass  # not arrays, or not of that many dimensions: the check finds the words
+    _check.topk(scores, rows, count)
+    _check.accepted(_finish_topk(scores, rows, count))

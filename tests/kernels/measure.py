@@ -1,3 +1,4 @@
+# ruff: noqa: B023
 """Speed of the compiled kernels, and recall of INT8 on real vectors if a folder is given. Not a test.
 
 python tests/kernels/measure.py [folder with base.npy, queries.npy, neighbour_scores.npy]
@@ -164,13 +165,14 @@ def recall(folder: Path) -> None:
     unit_query = np.empty((1, stride), np.float32)
     hits = 0.0
     begin = time.perf_counter()
-    for vector, kth in zip(queries, tenth):
+    for vector, kth in zip(queries, tenth, strict=True):
         q_scale = compiled.prepare_query(vector, query)
         count = compiled.scan_int8(codes, scales, died, 0, query, q_scale, none, 0, scores, rows, 0)
         compiled.normalize(vector[None], unit_query)
         hits += float((unit[rows[:count]] @ unit_query[0] >= kth - 1e-5).mean())
     seconds = time.perf_counter() - begin
-    print(f"\nrecall@10 of INT8 on {n} x {dim}: {hits / len(queries):.4f}  ({seconds / len(queries) * 1e6:.0f} us a query)")
+    each = seconds / len(queries) * 1e6
+    print(f"\nrecall@10 of INT8 on {n} x {dim}: {hits / len(queries):.4f}  ({each:.0f} us a query)")
 
 
 if __name__ == "__main__":

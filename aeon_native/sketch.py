@@ -1,0 +1,743 @@
+"""Compiled kernels on pages of sketches. Contracts stand in `reference_pages`, the layout in `page_layout`.
+
+A search is one call: the query is rotated and its tables are built once; the groups' centroids are scored, the best
+groups' pages list the pages whose centroids may be among the nearest, and these pages, nearest first, list the rows
+whose estimate reaches the k-th score. Rows and centroids are then scored exactly, eight at a time.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any
+# Numba types the functions it compiles.
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from ._check import Array
+from ._jit import array, helper, kernel
+from ._simd import (
+    AVX512,
+    address,
+    divide_row,
+    float_of_bits,
+    load_f32,
+    load_i64,
+    load_u8,
+    load_u32,
+    load_u64,
+    lowest_bit,
+    measure_row,
+    prefetch,
+    round_row_int16,
+    split_query,
+    store_i64,
+)
+from ._simd_sketch import (
+    LUT_DIMS,
+    LUT_MAX,
+    LUT_MAX_LONG,
+    absolute_sums,
+    butterfly_16,
+    hadamard_16,
+    lut_16,
+    multiply_16,
+    residual_16,
+    scale_16,
+    score_f32_at,
+    score_int8_at,
+    sign_bits_16,
+    store_f32,
+    store_u8,
+    store_u32,
+    surviving_lanes,
+    widen_16,
+)
+from .page_layout import FIELD, FIELDS, LANES, NO_ROW, ROTATIONS, scratch_bytes
+from .scan import _offer, _sift_down
+
+_DIM, _SIGNS = FIELD["dim"], FIELD["signs"]
+_TOP_COUNT, _TOP_CODES, _TOP_SCALES = FIELD["top_count"], FIELD["top_codes"], FIELD["top_scales"]
+_TOP_LENGTHS, _TOP_PAGES, _TOP_BLOCKS = FIELD["top_lengths"], FIELD["top_pages"], FIELD["top_blocks"]
+_SLOT_CODES, _SLOT_SCALES, _SLOT_LENGTHS = FIELD["slot_codes"], FIELD["slot_scales"], FIELD["slot_lengths"]
+_SLOT_PAGES, _SLOT_BLOCKS = FIELD["slot_pages"], FIELD["slot_blocks"]
+_ROWS, _ROW_BYTES, _ROW_INT8 = FIELD["rows"], FIELD["row_bytes"], FIELD["row_int8"]
+_BASE_COUNT, _ROW_BASE, _ROW_CHUNKS = FIELD["base_count"], FIELD["row_base"], FIELD["row_chunks"]
+_DEATH_BASE, _DEATH_CHUNKS, _CHUNK_SHIFT = FIELD["death_base"], FIELD["death_chunks"], FIELD["chunk_shift"]
+_FIELD_COUNT = len(FIELDS)
+
+_INF_BITS = np.uint32(0x7F800000)
+_ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
+_QUERY_MAX = np.float32(16256)
+_LOWEST = np.float32(-3.4e38)  # a threshold every estimate of a row passes, and no empty lane
+_EPS_ASSIGN = np.float32(2.5)  # the nearest page of a row is missed once in some hundred rows at most
+_BEAM_ASSIGN = 8
+
+# Scratch memory of a search, in bytes from a 64-byte boundary on: the first five times dim, then constants.
+_UNIT, _QUERY, _PLANES, _ROTATED, _LUT, _PENDING = 0, 4, 6, 8, 12, 16
+_ADDRESSES, _NUMBERS, _SCALES, _OUT = 0, 128, 256, 320  # 16 uintp, 16 int64, 16 float32, 8 float32
+
+
+@helper
+def _aligned(scratch):
+    return (address(scratch) + np.uintp(63)) & ~np.uintp(63)
+
+
+# --- rotation ------------------------------------------------------------------------------------------------------
+
+
+@helper
+def _rotate(x, dim, signs):
+    """In place: four rounds of sign flips and a Hadamard transform of the first / last 2^floor(log2 dim) floats."""
+    n = 1
+    while 2 * n <= dim:
+        n *= 2
+    factor = np.float32(1.0 / np.sqrt(np.float64(n)))
+    for turn in range(ROTATIONS):
+        flips = signs + np.uintp(4 * dim * turn)
+        for j in range(0, dim, 16):
+            at = np.uintp(4 * j)
+            multiply_16(x + at, flips + at, x + at)
+        start = x if turn % 2 == 0 else x + np.uintp(4 * (dim - n))
+        for j in range(0, n, 16):
+            hadamard_16(start + np.uintp(4 * j))
+        h = 16
+        while h < n:
+            for i in range(0, n, 2 * h):
+                for j in range(i, i + h, 16):
+                    butterfly_16(start + np.uintp(4 * j), start + np.uintp(4 * (j + h)))
+            h *= 2
+        for j in range(0, n, 16):
+            scale_16(start + np.uintp(4 * j), factor)
+
+
+@kernel(types.int64(array(types.float32, 2, True), array(types.float32, 2)))
+def _rotate_rows(vectors, signs):
+    n, dim = vectors.shape
+    for i in range(n):
+        _rotate(address(vectors) + np.uintp(4 * dim * i), dim, address(signs))
+    return 0
+
+
+def rotate_rows(vectors: Array, signs: Array) -> None:
+    _require(vectors, np.float32, 2, writable=True)
+    _require(signs, np.float32, 2)
+    _same(signs.shape, (ROTATIONS, vectors.shape[1]))
+    _same(vectors.shape[1] % 64, 0)
+    _rotate_rows(vectors, signs)
+
+
+# --- one query -----------------------------------------------------------------------------------------------------
+
+
+@helper
+def _prepare(ctx, vector, dim, s):
+    """Fill the scratch memory at `s` for a query; (q_scale, correction, a, minus), q_scale 0 if it has no direction."""
+    width = ctx[_DIM]
+    bits, total = measure_row(vector, dim)
+    if bits == 0 or bits >= _INF_BITS:
+        return np.float32(0), np.int64(0), np.float32(0), np.float32(0)
+    largest = float_of_bits(bits)
+    divide_row(vector, dim, s + np.uintp(_UNIT * width), width, np.sqrt(total))
+    boost = _BOOST if largest < _TINY else _ONE
+    query, planes = s + np.uintp(_QUERY * width), s + np.uintp(_PLANES * width)
+    round_row_int16(vector, dim, query, width, boost, _QUERY_MAX / (largest * boost))
+    correction = split_query(query, width, planes) if AVX512 else 0
+    q_scale = np.float32(np.float64(largest) / (16256.0 * np.sqrt(total)))
+    rotated, lut = s + np.uintp(_ROTATED * width), s + np.uintp(_LUT * width)
+    for j in range(0, width, 16):
+        scale_copy = s + np.uintp(_UNIT * width + 4 * j)
+        multiply_16(scale_copy, np.uintp(ctx[_SIGNS]) + np.uintp(4 * j), rotated + np.uintp(4 * j))
+    _rotate_rest(rotated, width, np.uintp(ctx[_SIGNS]))
+    magnitude, widest = absolute_sums(rotated, width)
+    limit = np.float32(LUT_MAX if width <= LUT_DIMS else LUT_MAX_LONG)
+    multiplier = limit / widest
+    for g in range(0, 4 * width, 16):
+        lut_16(rotated + np.uintp(g), lut + np.uintp(g), multiplier)
+    return q_scale, correction, np.float32(2) * (widest / limit), magnitude
+
+
+@helper
+def _rotate_rest(x, dim, signs):
+    """`_rotate` whose first flips are done."""
+    n = 1
+    while 2 * n <= dim:
+        n *= 2
+    factor = np.float32(1.0 / np.sqrt(np.float64(n)))
+    for turn in range(ROTATIONS):
+        if turn > 0:
+            flips = signs + np.uintp(4 * dim * turn)
+            for j in range(0, dim, 16):
+                at = np.uintp(4 * j)
+                multiply_16(x + at, flips + at, x + at)
+        start = x if turn % 2 == 0 else x + np.uintp(4 * (dim - n))
+        for j in range(0, n, 16):
+            hadamard_16(start + np.uintp(4 * j))
+        h = 16
+        while h < n:
+            for i in range(0, n, 2 * h):
+                for j in range(i, i + h, 16):
+                    butterfly_16(start + np.uintp(4 * j), start + np.uintp(4 * (j + h)))
+            h *= 2
+        for j in range(0, n, 16):
+            scale_16(start + np.uintp(4 * j), factor)
+
+
+@helper
+def _push(pending, waiting, where, number, scale):
+    store_i64(pending + np.uintp(_ADDRESSES + 8 * waiting), np.int64(where))
+    store_i64(pending + np.uintp(_NUMBERS + 8 * waiting), number)
+    store_f32(pending + np.uintp(_SCALES + 4 * waiting), scale)
+
+
+@helper
+def _score(s, width, waiting, int8, row_bytes, q_scale, correction):
+    """Score the first eight pending rows; with fewer, the others repeat the first."""
+    pending = s + np.uintp(_PENDING * width)
+    for j in range(waiting, 8):
+        store_i64(pending + np.uintp(_ADDRESSES + 8 * j), load_i64(pending + np.uintp(_ADDRESSES)))
+    out = pending + np.uintp(_OUT)
+    if int8:
+        query, planes = s + np.uintp(_QUERY * width), s + np.uintp(_PLANES * width)
+        scales = pending + np.uintp(_SCALES)
+        score_int8_at(pending, scales, query, planes, correction, row_bytes, q_scale, out)
+    else:
+        score_f32_at(pending, s + np.uintp(_UNIT * width), row_bytes >> 2, out)
+
+
+@helper
+def _shift(pending, waiting):
+    for j in range(8, waiting):
+        _push(
+            pending,
+            j - 8,
+            np.uintp(load_u64(pending + np.uintp(_ADDRESSES + 8 * j))),
+            load_i64(pending + np.uintp(_NUMBERS + 8 * j)),
+            load_f32(pending + np.uintp(_SCALES + 4 * j)),
+        )
+    return waiting - 8
+
+
+@helper
+def _fetch(where, size):
+    for line in range(0, size, 64):
+        prefetch(where + np.uintp(line))
+
+
+@helper
+def _take_centroids(s, width, waiting, q_scale, correction, scores, slots, count):
+    used = min(waiting, 8)
+    _score(s, width, used, True, width, q_scale, correction)
+    pending = s + np.uintp(_PENDING * width)
+    for j in range(used):
+        score = load_f32(pending + np.uintp(_OUT + 4 * j))
+        if count < scores.shape[0] or score >= scores[0]:
+            count = _offer(scores, slots, count, score, load_i64(pending + np.uintp(_NUMBERS + 8 * j)))
+    return count
+
+
+@helper
+def _sort(scores, rows, count):
+    """Best first; the arrays were a heap."""
+    for size in range(count - 1, 0, -1):
+        score, row = scores[size], rows[size]
+        scores[size], rows[size] = scores[0], rows[0]
+        _sift_down(scores, rows, size, score, row)
+
+
+@helper
+def _near_groups(ctx, s, q_scale, correction, scores, slots):
+    width = ctx[_DIM]
+    pending = s + np.uintp(_PENDING * width)
+    pages, codes, scales = np.uintp(ctx[_TOP_PAGES]), np.uintp(ctx[_TOP_CODES]), np.uintp(ctx[_TOP_SCALES])
+    waiting = count = 0
+    for slot in range(ctx[_TOP_COUNT]):
+        if load_u64(pages + np.uintp(8 * slot)) == np.uint64(0):
+            continue
+        _push(pending, waiting, codes + np.uintp(width * slot), slot, load_f32(scales + np.uintp(4 * slot)))
+        waiting += 1
+        if waiting == 8:
+            count = _take_centroids(s, width, 8, q_scale, correction, scores, slots, count)
+            waiting = 0
+    if waiting > 0:
+        count = _take_centroids(s, width, waiting, q_scale, correction, scores, slots, count)
+    _sort(scores, slots, count)
+    return count
+
+
+@helper
+def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, scores, slots):
+    """The slots with the best centroids out of the nearest groups, best first; how many."""
+    q_scale, correction, a, minus = prepared
+    width = ctx[_DIM]
+    pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
+    codes, scales = np.uintp(ctx[_SLOT_CODES]), np.uintp(ctx[_SLOT_SCALES])
+    step = np.uintp(4 * width + 16 * LANES)
+    waiting = count = 0
+    for g in range(groups):
+        group = group_slots[g]
+        base = load_f32(np.uintp(ctx[_TOP_LENGTHS]) + np.uintp(4 * group)) * group_scores[g]
+        block = np.uintp(load_u64(np.uintp(ctx[_TOP_PAGES]) + np.uintp(8 * group)))
+        for _ in range(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group))):
+            threshold = scores[0] - base if count == scores.shape[0] else _LOWEST
+            mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0)
+            while mask != np.uint32(0):
+                lane = lowest_bit(np.uint64(mask))
+                mask &= mask - np.uint32(1)
+                slot = np.int64(load_u32(block + np.uintp(4 * width + 12 * LANES + 4 * lane)))
+                where = codes + np.uintp(width * slot)
+                _fetch(where, width)
+                _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
+                waiting += 1
+                if waiting == 16:
+                    count = _take_centroids(s, width, 8, q_scale, correction, scores, slots, count)
+                    waiting = _shift(pending, waiting)
+            block += step
+    while waiting > 0:
+        count = _take_centroids(s, width, waiting, q_scale, correction, scores, slots, count)
+        waiting = _shift(pending, waiting)
+    _sort(scores, slots, count)
+    return count
+
+
+@helper
+def _row_at(ctx, row):
+    ahead = row - ctx[_BASE_COUNT]
+    if ahead < 0:
+        return np.uintp(ctx[_ROW_BASE]) + np.uintp(row * ctx[_ROW_BYTES])
+    chunk = load_u64(np.uintp(ctx[_ROW_CHUNKS]) + np.uintp(8 * (ahead >> ctx[_CHUNK_SHIFT])))
+    return np.uintp(chunk) + np.uintp((ahead & ((1 << ctx[_CHUNK_SHIFT]) - 1)) * ctx[_ROW_BYTES])
+
+
+@helper
+def _is_live(ctx, row, lsn):
+    ahead = row - ctx[_BASE_COUNT]
+    if ahead < 0:
+        died = load_u64(np.uintp(ctx[_DEATH_BASE]) + np.uintp(8 * row))
+    else:
+        chunk = load_u64(np.uintp(ctx[_DEATH_CHUNKS]) + np.uintp(8 * (ahead >> ctx[_CHUNK_SHIFT])))
+        died = load_u64(np.uintp(chunk) + np.uintp(8 * (ahead & ((1 << ctx[_CHUNK_SHIFT]) - 1))))
+    return died - np.uint64(1) >= lsn
+
+
+@helper
+def _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count):
+    width, used = ctx[_DIM], min(waiting, 8)
+    _score(s, width, used, ctx[_ROW_INT8] != 0, ctx[_ROW_BYTES], q_scale, correction)
+    pending = s + np.uintp(_PENDING * width)
+    for j in range(used):
+        score = load_f32(pending + np.uintp(_OUT + 4 * j))
+        if count < scores.shape[0] or score >= scores[0]:
+            row = load_i64(pending + np.uintp(_NUMBERS + 8 * j))
+            if _is_live(ctx, row, lsn):
+                count = _offer(scores, rows, count, score, row)
+    return count
+
+
+@helper
+def _allowed_lanes(numbers, limit, allowed):
+    mask = np.uint32(0)
+    for lane in range(LANES):
+        row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
+        if row < limit and (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+            mask |= np.uint32(1) << np.uint32(lane)
+    return mask
+
+
+@helper
+def _scan_pages(ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, stats):
+    q_scale, correction, a, minus = prepared
+    width, row_bytes = ctx[_DIM], ctx[_ROW_BYTES]
+    pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
+    step = np.uintp(4 * width + 16 * LANES)
+    waiting = count = blocks = rescored = 0
+    for p in range(near):
+        slot = near_slots[p]
+        base = load_f32(np.uintp(ctx[_SLOT_LENGTHS]) + np.uintp(4 * slot)) * near_scores[p]
+        block = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * slot)))
+        size = np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + np.uintp(4 * slot)))
+        blocks += size
+        for _ in range(size):
+            numbers = block + np.uintp(4 * width + 12 * LANES)
+            permitted = _allowed_lanes(numbers, limit, allowed) if filtered else np.uint32(0xFFFFFFFF)
+            if permitted != np.uint32(0):
+                threshold = scores[0] - base if count == scores.shape[0] else _LOWEST
+                mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0) & permitted
+                while mask != np.uint32(0):
+                    lane = lowest_bit(np.uint64(mask))
+                    mask &= mask - np.uint32(1)
+                    row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
+                    if row >= limit:
+                        continue
+                    where = _row_at(ctx, row)
+                    _fetch(where, row_bytes)
+                    _push(pending, waiting, where, row, load_f32(block + np.uintp(4 * width + 8 * LANES + 4 * lane)))
+                    waiting += 1
+                    rescored += 1
+                    if waiting == 16:
+                        count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+                        waiting = _shift(pending, waiting)
+            block += step
+    while waiting > 0:
+        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+        waiting = _shift(pending, waiting)
+    _sort(scores, rows, count)
+    stats[0] += near
+    stats[1] += blocks
+    stats[2] += rescored
+    return count
+
+
+_CTX, _VECTORS, _SCRATCH = array(types.int64, 1), array(types.float32, 2), array(types.uint8, 1, True)
+
+
+@kernel(
+    types.int64(
+        _CTX, _VECTORS, types.int64, types.uint64, types.int64, types.int64, types.float32, array(types.uint8, 1),
+        _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True), array(types.int64, 1, True),
+        array(types.int64, 1, True),
+    )
+)  # fmt: skip
+def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats):
+    n, dim = queries.shape
+    s = _aligned(scratch)
+    group_scores, group_slots = np.empty(beam, np.float32), np.empty(beam, np.int64)
+    near_scores, near_slots = np.empty(probes, np.float32), np.empty(probes, np.int64)
+    limit = min(limit, ctx[_ROWS])
+    for i in range(n):
+        prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
+        if prepared[0] == np.float32(0):
+            return i
+        groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
+        near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, near_scores, near_slots)
+        counts[i] = _scan_pages(
+            ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, address(allowed), allowed.shape[0] > 0,
+            scores[i], rows[i], stats,
+        )  # fmt: skip
+    return -1
+
+
+def search_pages(
+    ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
+    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
+) -> int:  # fmt: skip
+    if not (
+        ctx.dtype == np.int64
+        and queries.dtype == np.float32
+        and allowed.dtype == np.uint8
+        and scores.dtype == np.float32
+        and rows.dtype == np.int64
+        and counts.dtype == np.int64
+        and stats.dtype == np.int64
+        and scratch.dtype == np.uint8
+        and ctx.shape[0] == _FIELD_COUNT
+        and queries.flags.c_contiguous
+        and scores.flags.c_contiguous
+        and rows.flags.c_contiguous
+        and scores.shape == rows.shape
+        and scores.shape[0] == queries.shape[0] == counts.shape[0]
+        and stats.shape[0] >= 3
+        and probes > 0
+        and beam > 0
+        and scratch.shape[0] >= scratch_bytes(ctx[_DIM])
+        and queries.shape[1] <= ctx[_DIM]
+        and (allowed.shape[0] == 0 or 8 * allowed.shape[0] >= limit)
+    ):
+        raise ValueError("search_pages: malformed arguments")
+    found: int = _search_pages(
+        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats
+    )
+    return found
+
+
+@kernel(
+    types.int64(
+        _CTX, _VECTORS, types.int64, types.float32, _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True),
+        array(types.int64, 1, True),
+    )
+)  # fmt: skip
+def _nearest_pages(ctx, queries, beam, eps0, scratch, scores, slots, counts):
+    n, dim = queries.shape
+    s = _aligned(scratch)
+    group_scores, group_slots = np.empty(beam, np.float32), np.empty(beam, np.int64)
+    for i in range(n):
+        prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
+        if prepared[0] == np.float32(0):
+            return i
+        groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
+        counts[i] = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, scores[i], slots[i])
+    return -1
+
+
+def nearest_pages(
+    ctx: Array, queries: Array, beam: int, eps0: float, scratch: Array, scores: Array, slots: Array, counts: Array
+) -> int:
+    for value, dtype, ndim in ((ctx, np.int64, 1), (queries, np.float32, 2)):
+        _require(value, dtype, ndim)
+    for value, dtype, ndim in ((scores, np.float32, 2), (slots, np.int64, 2), (counts, np.int64, 1)):
+        _require(value, dtype, ndim, writable=True)
+    _same(scores.shape, slots.shape)
+    _same((len(scores), len(counts)), (len(queries), len(queries)))
+    _scratch(scratch, int(ctx[_DIM]))
+    found: int = _nearest_pages(ctx, queries, beam, eps0, scratch, scores, slots, counts)
+    return found
+
+
+# --- building pages ------------------------------------------------------------------------------------------------
+
+
+@helper
+def _encode(residual, width, signs, page, lane, scale, row):
+    """Rotate the residual in place and write its sketch into a lane; the row's number comes last."""
+    _rotate(residual, width, signs)
+    _, total = measure_row(residual, width)
+    magnitude, _ = absolute_sums(residual, width)
+    f = e = np.float32(0)
+    if magnitude > np.float32(0) and total > 0:
+        x0 = np.float64(magnitude) / np.sqrt(total * width)
+        f = np.float32(total / np.float64(magnitude))
+        e = np.float32(np.sqrt(total) * np.sqrt(max(0.0, 1 - x0 * x0)) / (x0 * np.sqrt(width - 1.0)))
+    block = page + np.uintp((4 * width + 16 * LANES) * (lane >> 5))
+    j = lane & 31
+    shift, keep = (np.uint8(4), np.uint8(15)) if j >= 16 else (np.uint8(0), np.uint8(240))
+    at = block + np.uintp(j & 15)
+    for i in range(0, width, 16):
+        bits = sign_bits_16(residual + np.uintp(4 * i))
+        for _ in range(4):
+            # The other nibble is another row's, which a reader may be looking at: it stays what it is.
+            store_u8(at, np.uint8((load_u8(at) & keep) | (np.uint8(bits & np.uint16(15)) << shift)))
+            bits = np.uint16(bits >> np.uint16(4))
+            at += np.uintp(16)
+    columns = block + np.uintp(4 * width + 4 * j)
+    store_f32(columns, f)
+    store_f32(columns + np.uintp(8 * LANES), scale)
+    store_u32(columns + np.uintp(12 * LANES), row)
+    store_f32(columns + np.uintp(4 * LANES), e)
+
+
+@helper
+def _subtract(vector, codes, factor, width, out):
+    for j in range(0, width, 16):
+        residual_16(vector + np.uintp(4 * j), codes + np.uintp(j), factor, out + np.uintp(4 * j))
+
+
+@kernel(
+    types.int64(
+        _VECTORS, array(types.float32, 1), array(types.uint32, 1), array(types.int8, 1), types.float32, _VECTORS,
+        types.uint64, types.int64, _SCRATCH,
+    )
+)  # fmt: skip
+def _encode_lanes(vectors, scales, rows, centroid, factor, signs, page, start, scratch):
+    n, width = vectors.shape
+    s = _aligned(scratch)
+    for i in range(n):
+        _subtract(address(vectors) + np.uintp(4 * width * i), address(centroid), factor, width, s)
+        _encode(s, width, address(signs), np.uintp(page), start + i, scales[i], rows[i])
+    return 0
+
+
+def encode_lanes(
+    vectors: Array, scales: Array, rows: Array, centroid: Array, factor: float, signs: Array, page: int, start: int,
+    scratch: Array,
+) -> None:  # fmt: skip
+    for value, dtype, ndim in (
+        (vectors, np.float32, 2), (scales, np.float32, 1), (rows, np.uint32, 1), (centroid, np.int8, 1),
+        (signs, np.float32, 2),
+    ):  # fmt: skip
+        _require(value, dtype, ndim)
+    width = vectors.shape[1]
+    _same((len(scales), len(rows), len(centroid)), (len(vectors), len(vectors), width))
+    _same((signs.shape, width % 64), ((ROTATIONS, width), 0))
+    _scratch(scratch, width)
+    _encode_lanes(vectors, scales, rows, centroid, factor, signs, page, start, scratch)
+
+
+@helper
+def _copy_lane(source, lane, target, to, width):
+    step = 4 * width + 16 * LANES
+    x, y = source + np.uintp(step * (lane >> 5)), target + np.uintp(step * (to >> 5))
+    i, j = lane & 31, to & 31
+    down, up = np.uint8(4 if i >= 16 else 0), np.uint8(4 if j >= 16 else 0)
+    keep = np.uint8(15 if j >= 16 else 240)
+    u, v = x + np.uintp(i & 15), y + np.uintp(j & 15)
+    for _ in range(width >> 2):
+        nibble = np.uint8(load_u8(u) >> down) & np.uint8(15)
+        store_u8(v, np.uint8((load_u8(v) & keep) | (nibble << up)))
+        u += np.uintp(16)
+        v += np.uintp(16)
+    for column in (0, 2, 3, 1):
+        offset = 4 * width + 4 * LANES * column
+        store_u32(y + np.uintp(offset + 4 * j), load_u32(x + np.uintp(offset + 4 * i)))
+
+
+@kernel(types.int64(types.uint64, array(types.int64, 1), types.uint64, types.int64, types.int64))
+def _copy_lanes(source, lanes, target, start, width):
+    for i in range(lanes.shape[0]):
+        _copy_lane(np.uintp(source), lanes[i], np.uintp(target), start + i, width)
+    return 0
+
+
+def copy_lanes(source: int, lanes: Array, target: int, start: int, dim: int) -> None:
+    _require(lanes, np.int64, 1)
+    _same(dim % 64, 0)
+    _copy_lanes(source, lanes, target, start, dim)
+
+
+@kernel(types.int64(types.uint64, types.int64, types.int64, types.int64))
+def _clear_lanes(page, start, stop, width):
+    step = 4 * width + 16 * LANES
+    for lane in range(start, stop):
+        columns = np.uintp(page) + np.uintp(step * (lane >> 5) + 4 * width + 4 * (lane & 31))
+        store_f32(columns + np.uintp(4 * LANES), np.float32(-np.inf))
+        store_u32(columns + np.uintp(12 * LANES), np.uint32(NO_ROW))
+        store_f32(columns, np.float32(0))
+        store_f32(columns + np.uintp(8 * LANES), np.float32(0))
+    return 0
+
+
+def clear_lanes(page: int, start: int, stop: int, dim: int) -> None:
+    _same(dim % 64, 0)
+    _clear_lanes(page, start, stop, dim)
+
+
+@kernel(
+    types.int64(
+        _CTX, _VECTORS, array(types.float32, 1), types.int64, array(types.uint32, 1, True), array(types.uint32, 1),
+        _SCRATCH, array(types.int64, 1, True),
+    )
+)  # fmt: skip
+def _insert_rows(ctx, vectors, scales, first_row, counts, capacities, scratch, out):
+    n, width = vectors.shape
+    s = _aligned(scratch)
+    scores, slots = np.empty(1, np.float32), np.empty(1, np.int64)
+    group_scores, group_slots = np.empty(_BEAM_ASSIGN, np.float32), np.empty(_BEAM_ASSIGN, np.int64)
+    for i in range(n):
+        vector = address(vectors) + np.uintp(4 * width * i)
+        prepared = _prepare(ctx, vector, width, s)
+        slot = np.int64(-1)
+        if prepared[0] != np.float32(0):
+            groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
+            if _near_pages(ctx, s, prepared, _EPS_ASSIGN, groups, group_scores, group_slots, scores, slots) > 0:
+                slot = slots[0]
+        if slot < 0 or counts[slot] >= capacities[slot]:
+            out[0] = slot
+            return i
+        factor = load_f32(np.uintp(ctx[_SLOT_LENGTHS]) + np.uintp(4 * slot)) * load_f32(
+            np.uintp(ctx[_SLOT_SCALES]) + np.uintp(4 * slot)
+        )
+        _subtract(vector, np.uintp(ctx[_SLOT_CODES]) + np.uintp(width * slot), factor, width, s)
+        page = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * slot)))
+        _encode(s, width, np.uintp(ctx[_SIGNS]), page, np.int64(counts[slot]), scales[i], np.uint32(first_row + i))
+        counts[slot] += np.uint32(1)
+    return n
+
+
+def insert_rows(
+    ctx: Array, vectors: Array, scales: Array, first_row: int, counts: Array, capacities: Array, scratch: Array,
+    out: Array,
+) -> int:  # fmt: skip
+    for value, dtype, ndim in (
+        (ctx, np.int64, 1), (vectors, np.float32, 2), (scales, np.float32, 1), (capacities, np.uint32, 1),
+    ):  # fmt: skip
+        _require(value, dtype, ndim)
+    _require(counts, np.uint32, 1, writable=True)
+    _require(out, np.int64, 1, writable=True)
+    _same((vectors.shape[1], len(scales)), (int(ctx[_DIM]), len(vectors)))
+    _scratch(scratch, int(ctx[_DIM]))
+    done: int = _insert_rows(ctx, vectors, scales, first_row, counts, capacities, scratch, out)
+    return done
+
+
+@helper
+def _prepare_own(ctx, slot, s):
+    """Fill the scratch memory at `s` with a page's centroid as a query; its correction."""
+    width = ctx[_DIM]
+    codes = np.uintp(ctx[_SLOT_CODES]) + np.uintp(width * slot)
+    query = s + np.uintp(_QUERY * width)
+    for j in range(0, width, 16):
+        widen_16(codes + np.uintp(j), query + np.uintp(2 * j))
+    scale = load_f32(np.uintp(ctx[_SLOT_SCALES]) + np.uintp(4 * slot))
+    if ctx[_ROW_INT8] == 0:
+        unit = s + np.uintp(_UNIT * width)
+        for j in range(0, width, 16):
+            store_zero = unit + np.uintp(4 * j)
+            for i in range(16):
+                store_f32(store_zero + np.uintp(4 * i), np.float32(0))
+            residual_16(store_zero, codes + np.uintp(j), -scale, store_zero)
+    return split_query(query, width, s + np.uintp(_PLANES * width)) if AVX512 else 0
+
+
+@kernel(
+    types.int64(
+        _CTX, array(types.int64, 1), array(types.uint32, 1), _VECTORS, types.float32, _SCRATCH,
+        array(types.int64, 2, True),
+    )
+)  # fmt: skip
+def _closer_rows(ctx, slots, counts, candidates, margin, scratch, out):
+    width, row_bytes, int8 = ctx[_DIM], ctx[_ROW_BYTES], ctx[_ROW_INT8] != 0
+    s = _aligned(scratch)
+    part = np.uintp(_PENDING * width + 512)
+    first = _prepare(ctx, address(candidates), width, s)
+    second = _prepare(ctx, address(candidates) + np.uintp(4 * width), width, s + part)
+    own_at = s + part + part
+    found = 0
+    for p in range(slots.shape[0]):
+        slot = slots[p]
+        correction = _prepare_own(ctx, slot, own_at)
+        own_scale = load_f32(np.uintp(ctx[_SLOT_SCALES]) + np.uintp(4 * slot))
+        page = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * slot)))
+        total = np.int64(counts[p])
+        for begin in range(0, total, 8):
+            used = min(8, total - begin)
+            for where in (s, s + part, own_at):
+                pending = where + np.uintp(_PENDING * width)
+                for j in range(used):
+                    lane = begin + j
+                    block = page + np.uintp((4 * width + 16 * LANES) * (lane >> 5) + 4 * width + 4 * (lane & 31))
+                    row = np.int64(load_u32(block + np.uintp(12 * LANES)))
+                    _push(pending, j, _row_at(ctx, row), row, load_f32(block + np.uintp(8 * LANES)))
+            _score(s, width, used, int8, row_bytes, first[0], first[1])
+            _score(s + part, width, used, int8, row_bytes, second[0], second[1])
+            _score(own_at, width, used, int8, row_bytes, own_scale, correction)
+            for j in range(used):
+                at = np.uintp(_PENDING * width + _OUT + 4 * j)
+                x, y, own = load_f32(s + at), load_f32(s + part + at), load_f32(own_at + at)
+                if max(x, y) > own + margin and found < out.shape[0]:
+                    out[found, 0] = slot
+                    out[found, 1] = begin + j
+                    out[found, 2] = 0 if x >= y else 1
+                    found += 1
+    return found
+
+
+def closer_rows(
+    ctx: Array, slots: Array, counts: Array, candidates: Array, margin: float, scratch: Array, out: Array
+) -> int:
+    for value, dtype, ndim in (
+        (ctx, np.int64, 1), (slots, np.int64, 1), (counts, np.uint32, 1), (candidates, np.float32, 2),
+    ):  # fmt: skip
+        _require(value, dtype, ndim)
+    _require(out, np.int64, 2, writable=True)
+    _same((candidates.shape, out.shape[1], len(counts)), ((2, int(ctx[_DIM])), 3, len(slots)))
+    _scratch(scratch, 4 * int(ctx[_DIM]))
+    found: int = _closer_rows(ctx, slots, counts, candidates, margin, scratch, out)
+    return found
+
+
+# --- guards --------------------------------------------------------------------------------------------------------
+
+
+def _require(value: Array, dtype: object, ndim: int, *, writable: bool = False) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != ndim:
+        raise TypeError(f"expected a {ndim}-dimensional array of {np.dtype(dtype)}")  # type: ignore[call-overload]
+    if not value.flags.c_contiguous or (writable and not value.flags.writeable):
+        raise ValueError("expected a C-contiguous array" + (", writable" if writable else ""))
+
+
+def _same(found: object, expected: object) -> None:
+    if found != expected:
+        raise ValueError(f"arguments do not fit each other: expected {expected}, found {found}")
+
+
+def _scratch(scratch: Array, dim: int) -> None:
+    _require(scratch, np.uint8, 1, writable=True)
+    if scratch.shape[0] < scratch_bytes(dim):
+        raise ValueError(f"scratch: expected {scratch_bytes(dim)} bytes, found {scratch.shape[0]}")

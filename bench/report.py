@@ -1,0 +1,88 @@
+"""Tables for README.md, made from results: hand edits between the markers fail a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BEGIN, END = "<!-- figures: begin (python -m bench report) -->", "<!-- figures: end -->"
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """Read results."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The figures as Markdown."""
+    where = results[0]["machine"]
+    sync = next((result["value"] for result in results if result["metric"] == "fdatasync"), float("nan"))
+    lines = [
+        f"Measured by `python -m bench run` on {where['cpu']}, {where['cores']} cores, {where['memory_gb']:.0f} GB, "
+        f"{where['system']}, Python {where['python']}, NumPy {where['numpy']}, numba {where['numba']}, {where['date']}. "
+        f"Medians, with least and most of the repeats; called from Python. One write + fdatasync of 600 bytes took "
+        f"{sync:.0f} us on this disk.",
+        "",
+        "| what | figure | range | conditions |",
+        "|---|---|---|---|",
+    ]
+    for result in results:
+        row = _row(result)
+        if row:
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
+    spread = f"{_number(r['least'])} to {_number(r['most'])}" if "least" in r else ""
+    figure = f"{_number(r['value'])} {r['unit']}"
+    match r["metric"]:
+        case "remember":
+            return "`remember`, one thread", figure, spread, f"durability {r['durability']}, {r['dim']} dims, text of 82 bytes"
+        case "remember_many":
+            return "`remember_many`", figure, spread, f"durability {r['durability']}, {r['batch']} a commit, with texts"
+        case "log_share":
+            return "log's share of an insert", figure, spread, f"durability normal, {r['batch']} a commit, log really written"
+        case "group_commit":
+            disk = f"sync slowed by {r['added_sync_ms']} ms" if r["added_sync_ms"] else "this disk"
+            return (
+                f"durable commits, {r['threads']} thread{'s' if r['threads'] > 1 else ''}", figure, spread,
+                f"{disk}; {r['over_one_thread']:.1f}x one thread",
+            )  # fmt: skip
+        case "search":
+            how = "exact scan" if r["exact"] else "default"
+            return (
+                f"`atlas.search`, {how}", figure, spread,
+                f"{r['rows']:,} real turns x {r['dim']}, {r['kept_as']}, k = {r['k']}: recall@10 {r['recall@10']:.4f}, "
+                f"P99 {_number(r['p99'])} us",
+            )  # fmt: skip
+        case "recall_call":
+            return "`recall` with hits", figure, spread, f"{r['rows']:,} real turns, {r['kept_as']}"
+        case "open":
+            return "`aeon.open`", figure, spread, f"{r['rows']:,} rows x {r['dim']}, checkpointed"
+        case "replay":
+            return "`aeon.open` with replay", figure, spread, f"{r['commits']:,} single commits in the log"
+        case "import":
+            return "`import aeon`", figure, spread, "beyond numpy's own import"
+        case "first_recall":
+            return "first `recall`", figure, spread, f"{r['rows']:,} turns, {r['note']}"
+        case "vector_bytes":
+            return (
+                "disk for vectors", figure, spread,
+                f"{r['dim']} dims, text and event aside: {r['ratio']:.2f}x smaller than float32's {r['float32']}",
+            )  # fmt: skip
+    return None
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def write(results: Path) -> None:
+    """Put the table between README's markers."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{table(load(results))}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,475 @@
+"""Seeded workloads, and a plain-Python model of what a store must hold after each of their commits.
+
+A workload is a list of steps. `plan` carries them out on the model alone and gives one `State` per commit, so that the state
+with LSN j is `states[j]`. `Runner` carries them out on a store and says at each moment what callers have been promised.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import aeon
+from aeon import store as store_module
+from aeon.atlas import Atlas
+from aeon.errors import NotFoundError
+from aeon.files import FileSystem
+from aeon.store import Store
+from tests.crash.backends import STORE
+
+DIM = 4
+TEXT_BYTES_INLINE = 300  # instead of 1 MiB, so that texts by reference cost little
+SESSIONS = ("kitchen", "garden", "cellar")
+KEYS = (((), "plan"), (("team",), "plan"), ((), "mood"))
+TOPICS = ("tea", "rain", "moss")
+_WORDS = "amber birch copper dune ember fern gale heather iris juniper kelp larch moss nettle osier pearl quartz reed".split()
+
+
+@contextmanager
+def short_texts_inline(limit: int = TEXT_BYTES_INLINE) -> Iterator[None]:
+    """Let texts above `limit` bytes go to the arena by reference."""
+    before = store_module.TEXT_BYTES_INLINE
+    store_module.TEXT_BYTES_INLINE = limit
+    try:
+        yield
+    finally:
+        store_module.TEXT_BYTES_INLINE = before
+
+
+# -- steps --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Text:
+    """One memory to remember."""
+
+    text: str
+    session: str
+    role: str
+    timestamp: int
+    namespace: tuple[str, ...] = ()
+    key: str | None = None
+    metadata: dict[str, Any] | None = None
+    refs: tuple[int, ...] = ()
+    parent: int | None = None
+    vector: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, flush, reopen or kill."""
+
+    kind: str
+    texts: tuple[Text, ...] = ()
+    ids: tuple[int, ...] = ()
+    topic: str = ""
+    inner: tuple[Step, ...] = ()
+    durability: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Steps and the settings of the store they run on."""
+
+    name: str
+    seed: int
+    durability: str
+    rows: str
+    settings: dict[str, int]
+    steps: tuple[Step, ...]
+
+
+# -- the model ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """What a store must show: memories by id, alive ids per session, the id each key names, and ids with a vector."""
+
+    memories: dict[int, tuple[Any, ...]]
+    history: dict[str, tuple[int, ...]]
+    keys: dict[tuple[tuple[str, ...], str], int]
+    searchable: frozenset[int]
+    next_id: int
+
+
+class Model:
+    """A store in plain Python."""
+
+    def __init__(self, rows: str = "int8", dim: int = DIM) -> None:
+        self._atlas = Atlas({}, dim, rows)
+        self._memories: dict[int, tuple[Any, ...]] = {}
+        self._texts: dict[int, Text] = {}
+        self._current: set[int] = set()
+        self._replaced: dict[int, int] = {}
+        self._keys: dict[tuple[tuple[str, ...], str], int] = {}
+        self.next_id = 1
+
+    def kept_vector(self, vector: tuple[float, ...]) -> bytes:
+        """What a store keeps of a vector, as float32 bytes; checked to point the same way."""
+        given = np.array([vector], np.float32)
+        codes, scales = self._atlas.encode(given)
+        if self._atlas.quantised:
+            kept = codes.view(np.int8)[0, : self._atlas.dim].astype(np.float32) * scales[0]
+        else:
+            kept = codes.view(np.float32)[0, : self._atlas.dim]
+        assert abs(np.linalg.norm(kept) - 1) < 0.02, "a kept vector has norm 1"
+        assert kept @ given[0] / np.linalg.norm(given[0]) > 0.99, "a kept vector points where the given one did"
+        return bytes(kept.tobytes())
+
+    def remember(self, text: Text) -> int:
+        """Add a memory; with a key it replaces the one the key named."""
+        id_ = self.next_id
+        self.next_id += 1
+        self._texts[id_] = text
+        self._memories[id_] = (
+            text.text, text.session, text.role, text.timestamp, text.namespace, text.key, text.metadata or {}, text.refs,
+            text.parent, None if text.vector is None else self.kept_vector(text.vector),
+        )  # fmt: skip
+        self._current.add(id_)
+        if text.key is not None:
+            name = (text.namespace, text.key)
+            if name in self._keys:
+                self._replaced[id_] = self._keys[name]
+                self._current.discard(self._keys[name])
+            self._keys[name] = id_
+        return id_
+
+    def forget(self, id_: int) -> bool:
+        """Remove a memory and what it had replaced."""
+        if id_ not in self._memories:
+            return False
+        chain: int | None = id_
+        while chain is not None:
+            self._memories.pop(chain, None)
+            self._current.discard(chain)
+            text = self._texts[chain]
+            if text.key is not None and self._keys.get((text.namespace, text.key)) == chain:
+                del self._keys[text.namespace, text.key]
+            chain = self._replaced.get(chain)
+        return True
+
+    def with_topic(self, topic: str) -> list[int]:
+        """Current ids whose metadata names the topic."""
+        return sorted(id_ for id_ in self._current if self._memories[id_][6].get("topic") == topic)
+
+    def readable(self) -> list[int]:
+        """Ids that `get` answers."""
+        return sorted(self._memories)
+
+    def knows_topics(self) -> bool:
+        """Whether any memory ever had metadata."""
+        return any(text.metadata for text in self._texts.values())
+
+    def state(self) -> State:
+        """A copy of what there is now."""
+        current = sorted(self._current)
+        history = {name: tuple(i for i in current if self._texts[i].session == name) for name in SESSIONS}
+        searchable = frozenset(i for i in current if self._texts[i].vector is not None)
+        return State(dict(self._memories), history, dict(self._keys), searchable, self.next_id)
+
+    def apply(self, step: Step) -> bool:
+        """Carry out a step; whether it is a commit."""
+        if step.kind in ("remember", "many"):
+            for text in step.texts:
+                self.remember(text)
+            return True
+        if step.kind == "forget":
+            return any([self.forget(id_) for id_ in step.ids])
+        if step.kind == "forget_topic":
+            return any([self.forget(id_) for id_ in self.with_topic(step.topic)])
+        if step.kind == "transaction":
+            return any([self.apply(inner) for inner in step.inner])
+        return False
+
+
+def plan(workload: Workload) -> list[State]:
+    """The state after each commit: `states[j]` is what a store with LSN j holds."""
+    model = Model(workload.rows)
+    states = [model.state()]
+    for step in workload.steps:
+        if model.apply(step):
+            states.append(model.state())
+    return states
+
+
+def with_one_more(state: State, text: Text, rows: str) -> State:
+    """The state after one more memory, without a key, was remembered."""
+    assert text.key is None
+    model = Model(rows)
+    model.next_id = state.next_id
+    id_ = model.remember(text)
+    one = model.state()
+    history = dict(state.history)
+    history[text.session] = (*history[text.session], id_)
+    return State({**state.memories, **one.memories}, history, state.keys, state.searchable | one.searchable, one.next_id)
+
+
+# -- making workloads ---------------------------------------------------------------------------------------------
+
+
+class _Maker:
+    """Makes steps, keeping a model beside, so that they refer to what exists."""
+
+    def __init__(self, seed: int, rows: str) -> None:
+        self.random = random.Random(seed)
+        self.model = Model(rows)
+        self.clock = 1_700_000_000_000_000
+
+    def words(self, least: int, most: int) -> str:
+        return " ".join(self.random.choices(_WORDS, k=self.random.randint(least, most)))
+
+    def vector(self) -> tuple[float, ...]:
+        return tuple(round(self.random.gauss(0, 1), 3) or 0.5 for _ in range(DIM))
+
+    def text(self, *, key: bool = False, plain: bool = False) -> Text:
+        pick, self.clock = self.random, self.clock + 1
+        long = pick.random() < 0.12
+        readable = self.model.readable()
+        namespace, name = pick.choice(KEYS) if key else ((), None)
+        return Text(
+            text=(self.words(60, 90) + " " if long else "") + self.words(1, 8) + pick.choice(["", " é", " 漢字", " 🌱"]),
+            session=pick.choice(SESSIONS),
+            role=pick.choice(("user", "assistant", "tool")),
+            timestamp=self.clock,
+            namespace=namespace if key else pick.choice(((), ("team",), ("team", "b"))),
+            key=name,
+            metadata=None if plain or pick.random() < 0.4 else {"topic": pick.choice(TOPICS), "n": pick.randint(0, 99)},
+            refs=() if plain or not readable or pick.random() < 0.7 else (pick.choice(readable),),
+            parent=None if not readable or pick.random() < 0.7 else pick.choice(readable),
+            vector=self.vector() if pick.random() < 0.75 else None,
+        )
+
+    def step(self, kind: str) -> Step:
+        readable = self.model.readable()
+        if kind == "remember":
+            return Step(kind, (self.text(),))
+        if kind == "upsert":
+            return Step("remember", (self.text(key=True),))
+        if kind == "many":
+            first = self.text(plain=True)
+            texts = [replace(self.text(plain=True), namespace=first.namespace) for _ in range(self.random.randint(2, 6))]
+            return Step(kind, tuple(texts))
+        if kind == "forget" and readable:
+            return Step(kind, ids=tuple(sorted(self.random.sample(readable, min(len(readable), self.random.randint(1, 2))))))
+        if kind == "forget_topic" and self.model.knows_topics():
+            return Step(kind, topic=self.random.choice(TOPICS))
+        if kind in ("transaction", "abort"):
+            inner = [Step("remember", (self.text(),)), Step("remember", (self.text(key=True),))]
+            if readable:
+                inner.insert(1, Step("forget", ids=(self.random.choice(readable),)))
+            # Reads inside a transaction show the store as it was before, so refs must not reach what it forgets.
+            gone = {id_ for step in inner for id_ in step.ids}
+            inner = [
+                replace(s, texts=tuple(replace(t, refs=(), parent=None if t.parent in gone else t.parent) for t in s.texts))
+                for s in inner
+            ]  # fmt: skip
+            return Step(kind, inner=tuple(inner))
+        if kind in ("checkpoint", "flush"):
+            return Step(kind)
+        if kind in ("reopen", "kill"):
+            return Step(kind, durability=self.random.choice(("full", "full", "normal", "off")))
+        return Step("remember", (self.text(),))
+
+
+_MIX = (
+    ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
+    ("checkpoint", 2), ("flush", 1), ("reopen", 1), ("kill", 2),
+)  # fmt: skip
+
+
+def make_workload(seed: int, steps: int = 26) -> Workload:
+    """A workload from a seed; the seed also chooses durability, kind of rows and sizes."""
+    rows = "float32" if seed % 7 == 3 else "int8"
+    maker = _Maker(seed, rows)
+    kinds, weights = zip(*_MIX, strict=True)
+    chosen = ["remember", *maker.random.choices(kinds, weights, k=steps - 3), "kill", "remember"]
+    if "checkpoint" not in chosen:
+        chosen[steps // 2] = "checkpoint"
+    made = []
+    for kind in chosen:
+        step = maker.step(kind)
+        maker.model.apply(step)
+        made.append(step)
+    settings = {
+        "segment_bytes_max": maker.random.choice((1024, 2048, 4096)),
+        "segment_growth_bytes": maker.random.choice((512, 1024)),
+        "checkpoint_log_bytes": maker.random.choice((0, 0, 0, 4096)),
+    }
+    durability = ("full", "normal", "off")[seed % 3]
+    return Workload(f"seed {seed}", seed, durability, rows, settings, tuple(made))
+
+
+# -- running ------------------------------------------------------------------------------------------------------
+
+
+def open_store(files: FileSystem, workload: Workload, durability: str = "", **more: Any) -> Store:
+    """Open the workload's store as its writer, or make it."""
+    return aeon.open(
+        STORE, DIM, durability=durability or workload.durability, rows=workload.rows, files=files, **workload.settings, **more
+    )
+
+
+def abandon(store: Store) -> None:
+    """What the death of the process does to a store: nothing is written, descriptors and the lock go."""
+    lock, wal = store._lock, store._wal
+    store._unusable = "its process died"
+    if lock is not None:
+        lock.release()
+    if wal is not None:
+        for file in (*wal._unsynced, wal._file):
+            file.close()
+
+
+def remember(store: Store, text: Text) -> int:
+    """Call `Store.remember` with a Text."""
+    return store.remember(
+        text.text, text.vector, session=text.session, role=text.role, namespace=text.namespace, key=text.key,
+        metadata=text.metadata, timestamp=text.timestamp, refs=text.refs, parent=text.parent,
+    )  # fmt: skip
+
+
+def carry_out(store: Store, step: Step) -> None:
+    """Carry out a step that changes memories."""
+    texts = step.texts
+    if step.kind == "remember":
+        remember(store, texts[0])
+    elif step.kind == "many":
+        store.remember_many(
+            [text.text for text in texts],
+            [text.vector for text in texts],
+            session=[text.session for text in texts],
+            role=[text.role for text in texts],
+            namespace=texts[0].namespace,
+            keys=[text.key for text in texts],
+            metadata=[text.metadata for text in texts],
+            timestamps=[text.timestamp for text in texts],
+            parents=[text.parent for text in texts],
+        )
+    elif step.kind == "forget":
+        store.forget(step.ids)
+    elif step.kind == "forget_topic":
+        store.forget(where={"topic": step.topic})
+    elif step.kind == "transaction":
+        with store.transaction():
+            for inner in step.inner:
+                carry_out(store, inner)
+    elif step.kind == "abort":
+        try:
+            with store.transaction():
+                for inner in step.inner:
+                    carry_out(store, inner)
+                raise KeyError("changed my mind")
+        except KeyError:
+            pass
+    elif step.kind == "checkpoint":
+        store.checkpoint()
+    elif step.kind == "flush":
+        store.flush()
+    else:
+        raise AssertionError(step.kind)
+
+
+@dataclass
+class Runner:
+    """Runs a workload on a store.
+
+    Attributes
+    ----------
+    promise : called with ("begun", n) before the n-th commit, ("acknowledged", n) after it returned, and ("durable", n) when
+        the store says that n commits are on disk.
+    acknowledged, durable, begun : the same as figures.
+    """
+
+    workload: Workload
+    files: FileSystem
+    promise: Callable[[str, int], None] = lambda kind, commits: None
+    acknowledged: int = 0
+    durable: int = 0
+    begun: int = 0
+    store: Store | None = None
+    after_step: Callable[[Store, int], None] | None = None
+    step: int = field(default=0)
+
+    def run(self) -> None:
+        """Carry out every step; an error of the store ends it. The store stays open until `stop`."""
+        model = Model(self.workload.rows)
+        commits = 0
+        self._open("")
+        for self.step, step in enumerate(self.workload.steps):
+            if model.apply(step):
+                commits += 1
+                self.begun = commits
+                self.promise("begun", commits)
+            if step.kind in ("reopen", "kill"):
+                assert self.store is not None
+                self.store.close() if step.kind == "reopen" else abandon(self.store)
+                self._open(step.durability)
+            else:
+                assert self.store is not None
+                carry_out(self.store, step)
+            self._tell(commits)
+            if self.after_step is not None:
+                self.after_step(self.store, commits)
+
+    def _open(self, durability: str) -> None:
+        self.store = open_store(self.files, self.workload, durability)
+        if self.store.durable_lsn > self.durable:
+            self.durable = self.store.durable_lsn
+            self.promise("durable", self.durable)
+
+    def _tell(self, commits: int) -> None:
+        assert self.store is not None
+        if self.store.lsn != commits:
+            raise AssertionError(f"the store is at LSN {self.store.lsn} after {commits} commits")
+        if commits > self.acknowledged:
+            self.acknowledged = commits
+            self.promise("acknowledged", commits)
+        if self.store.durable_lsn > self.durable:
+            self.durable = self.store.durable_lsn
+            self.promise("durable", self.durable)
+
+
+# -- comparing ----------------------------------------------------------------------------------------------------
+
+_ALONG = np.arange(1, DIM + 1, dtype=np.float32)
+
+
+def difference(store: Store, state: State) -> str:
+    """What a store shows that differs from `state`; "" if nothing does."""
+    for id_ in range(1, state.next_id + 2):
+        expected = state.memories.get(id_)
+        try:
+            memory = store.get(id_)
+        except NotFoundError:
+            if expected is not None:
+                return f"memory {id_} is missing"
+            continue
+        vector = memory.vector
+        found = (
+            memory.text, memory.session, memory.role, memory.timestamp, memory.namespace, memory.key, memory.metadata,
+            memory.refs, memory.parent, None if vector is None else vector.tobytes(),
+        )  # fmt: skip
+        if found != expected:
+            return f"memory {id_} is {found}, expected {expected}"
+    for session, ids in state.history.items():
+        shown = tuple(memory.id for memory in store.history(session, None))
+        if shown != ids:
+            return f"history of {session} is {shown}, expected {ids}"
+    counts = {info.name: info.count for info in store.sessions()}
+    if counts != {name: len(ids) for name, ids in state.history.items() if ids}:
+        return f"sessions are {counts}, expected {state.history}"
+    for namespace, key in KEYS:
+        named = store.get_key(key, namespace)
+        if (named.id if named is not None else None) != state.keys.get((namespace, key)):
+            return f"key {namespace}{key} names {named}, expected {state.keys.get((namespace, key))}"
+    ids, _ = store.atlas.search(_ALONG, len(state.searchable) + 3)
+    reached = {int(id_) for id_ in ids[0] if id_}
+    if reached != state.searchable:
+        return f"vector search reaches {sorted(reached)}, expected {sorted(state.searchable)}"
+    return ""
