@@ -1,11 +1,17 @@
-"""The Atlas: vectors as INT8 (or float32) rows, searched by exhaustive scan. FORMAT: ROW, codes.
+"""The Atlas: vectors as INT8 (or float32) rows, searched through pages of sketches or by a scan. FORMAT: ROW, codes.
 
 Row r belongs to the r-th memory that has a vector. Rows are scored against the query quantised to 15 bits, so the only
-loss is the rows' own rounding: recall@10 against exact float32 search is above 0.995 on real sentence embeddings.
+loss of a scan is the rows' own rounding: recall@10 against exact float32 search is above 0.995 on real sentence
+embeddings. From some thousand rows on a page index (`pages`) says which rows are worth scoring; it is made in the
+background, follows every commit, and its newest rows, which are in no page yet, are scanned.
 """
 
 from __future__ import annotations
 
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +20,32 @@ from numpy.typing import NDArray
 
 from aeon_native import dispatch
 
+from aeon_native.page_layout import padded_dim, scratch_bytes
+
+from aeon import probing
+from aeon.background import Background, in_two
 from aeon.columns import CHUNK_RECORDS, Column
 from aeon.errors import CorruptionError, DimensionError, InvalidInputError
 from aeon.format import DEATH, ROW, FileKind, data_offset, row_stride
 from aeon.generation_files import MappedFile
+from aeon.page_file import decode_pages, encode_pages
+from aeon.pages import PageIndex, Snapshot
+from aeon.probing import RECALL_TARGET, Curve
+
+INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/atlas_growth)
+TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
+_CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, so that it stays short
+_GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
+_GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
+_BEAM = 12  # groups looked at, at least
+_REAL_QUERIES = 256  # the newest queries that are kept for calibration
+_REAL_QUERIES_MIN = 128
+_QUERY_SAMPLE = 4  # every so many queries one is kept
+_CALIBRATION_QUERIES = 192
+_CALIBRATION_BYTES = 4 << 30  # of rows read by one calibration's exact searches
+_GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
+
+_SHARED_FROM = 32  # so many queries are worth a second thread
 
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
 
@@ -60,10 +88,12 @@ class Atlas:
     ----------
     files : the generation's mapped files by kind; empty for a new store.
     dim, rows : length of the vectors; "int8" or "float32".
+    seed : 16 bytes, the store's uuid; the index's rotation is made from it.
     """
 
-    def __init__(self, files: dict[FileKind, MappedFile], dim: int, rows: str) -> None:
+    def __init__(self, files: dict[FileKind, MappedFile], dim: int, rows: str, seed: bytes = bytes(16)) -> None:
         self.dim = dim
+        self._seed = seed
         self.quantised = rows == "int8"
         self.stride = row_stride(dim, rows)
         self._files = files
@@ -71,6 +101,15 @@ class Atlas:
         self.codes = Column(base.reshape(-1, self.stride))
         self.rows = Column(files[FileKind.ROWS].content() if files else np.empty(0, ROW.dtype))
         self._verified = np.zeros(-(-self.codes.base_count // CHUNK_RECORDS), bool)
+        self._whole = False  # every mapped row was verified
+        self._index: PageIndex | None = None
+        self._curve: Curve = probing.UNMEASURED
+        self._background = Background()
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_REAL_QUERIES)
+        self._asked = 0
+        self._local = threading.local()
+        self.index_error = ""  # why the index was given up, if it was
+        self.pages_error = ""  # why the generation's pages were not used, if they were not
 
     @cached_property
     def deaths(self) -> Column:
@@ -110,13 +149,32 @@ class Atlas:
         self.deaths.slot()
         self.deaths.commit()
         self.rows.commit()
-        return self.codes.commit()
+        row = self.codes.commit()
+        index = self._index
+        if index is not None:
+            if self.codes.count - index.rows >= TAIL_ROWS:
+                first = index.rows
+                self._follow(lambda: index.insert(first, min(self.codes.count, first + _CATCH_UP_ROWS)))
+        elif row % CHUNK_RECORDS == 0:
+            self.start_index()
+        return row
 
     def kill(self, row: int, lsn: int) -> None:
         """Take a row out of every search that begins at `lsn` or later."""
         array, position = self.deaths.locate(row)
         if not array[position]["lsn"]:
             array[position] = lsn
+            index = self._index
+            if index is not None and row < index.rows:
+                self._follow(index.note_death)
+
+    def _follow(self, change: Callable[[], None]) -> None:
+        """Change the index. It is derived: if that fails it is given up and scans serve, but the commit stands."""
+        try:
+            change()
+        except Exception as error:  # noqa: BLE001
+            self._index = None
+            self.index_error = f"{type(error).__name__}: {error}"
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -141,6 +199,8 @@ class Atlas:
         rows: int,
         lsn: int,
         among: NDArray[np.int64] | None = None,
+        exact: bool = False,
+        recall_target: float | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the best rows and their cosines, best first; equal scores in the order they were remembered.
 
@@ -149,37 +209,322 @@ class Atlas:
         query : float32[dim], C. k : how many; fewer come back only if fewer rows match.
         rows, lsn : the snapshot: rows below `rows` that had not ended by `lsn`.
         among : int64[m], increasing: only these rows; None = all.
+        exact : score every row. recall_target : share of the exact result that is to be found, on average; None = 0.95.
         """
+        found, scores, counts = self.search_many(
+            query[None], k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target
+        )
+        return found[0, : counts[0]], scores[0, : counts[0]]
+
+    def search_many(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        rows: int,
+        lsn: int,
+        among: NDArray[np.int64] | None = None,
+        exact: bool = False,
+        recall_target: float | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """`search` for each row of `queries` float32[n, dim]: (rows int64[n, k], cosines float32[n, k], counts int64[n]).
+
+        What lies behind a query's count is undefined. `k` is cut to the number of rows.
+        """
+        available = rows if among is None else len(among)
+        k = min(k, available)
+        scores, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        counts = np.zeros(len(queries), np.int64)
+        index = None if exact or 4 * k > available else self._index_for(rows, among)
+        if index is None:
+            for n, query in enumerate(queries):
+                count = self._scan(query, 0, rows, lsn, among, scores[n], found[n])
+                dispatch.kernels.finish_topk(scores[n], found[n], count)
+                counts[n] = count
+            return found, scores, counts
+        self._keep_query(queries[0])
+        target = RECALL_TARGET if recall_target is None else recall_target
+        probes = self._curve.probes_for(target, k)
+        if among is not None:
+            probes *= rows / len(among)
+        size = len(queries) if len(queries) < _SHARED_FROM else -(-len(queries) // 8)
+        starts = iter(range(0, len(queries), size))  # shared by both threads; `next` is one step under the GIL
+
+        def run() -> None:
+            for first in starts:
+                part = slice(first, first + size)
+                self._search_index(
+                    index, queries[part], math.ceil(probes), probing.eps0_for(target), rows, lsn, among, scores[part],
+                    found[part], counts[part],
+                )  # fmt: skip
+
+        if size < len(queries):
+            in_two(run)
+        else:
+            run()
+        return found, scores, counts
+
+    def _search_index(
+        self, index: PageIndex, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
+        among: NDArray[np.int64] | None, scores: NDArray[np.float32], found: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Search the pages and scan what is in none yet; looks at more pages until k rows are found or none is left."""
+        snapshot = index.snapshot
+        k = scores.shape[1]
+        stop = min(rows, snapshot.rows)
+        allowed = _ALL if among is None else _bitmap(among, stop)
+        local = self._local
+        if not hasattr(local, "scratch"):
+            local.scratch, local.stats = np.empty(scratch_bytes(index.dim), np.uint8), np.zeros(3, np.int64)
+        while True:
+            probes = min(probes, snapshot.pages)
+            beam = self._beam(snapshot, probes)
+            if stop < rows:
+                for n, query in enumerate(queries):
+                    counts[n] = self._scan(query, stop, rows, lsn, among, scores[n], found[n])
+            bad = dispatch.kernels.search_pages(
+                snapshot.ctx, queries, stop, lsn, probes, beam, eps0, allowed, local.scratch, scores, found, counts,
+                local.stats,
+            )  # fmt: skip
+            if bad >= 0:
+                raise refuse_vector(queries, bad, "query")
+            if (probes >= snapshot.pages and beam >= snapshot.groups) or counts.min() >= k:
+                break
+            probes *= 4
+            counts[:] = 0
+        if not self._all_verified:
+            for n in range(len(queries)):
+                self._verify_rows(found[n, : counts[n]])
+
+    @staticmethod
+    def _beam(snapshot: Snapshot, probes: int) -> int:
+        if probes >= snapshot.pages:
+            return max(snapshot.groups, 1)
+        return max(1, min(snapshot.groups, _BEAM + probes // 4 + snapshot.groups // 16))
+
+    def _scan(
+        self, query: NDArray[np.float32], first: int, stop: int, lsn: int, among: NDArray[np.int64] | None,
+        scores: NDArray[np.float32], found: NDArray[np.int64],
+    ) -> int:  # fmt: skip
+        """Offer the rows `first` to `stop` to an empty top k; how many it holds then, not yet sorted."""
         prepared, scale = self.prepare(query)
-        k = min(k, rows if among is None else len(among))
-        scores, found, count = np.empty(k, np.float32), np.empty(k, np.int64), 0
-        if k == 0:
-            return found, scores
+        count = 0
+        if not len(scores):
+            return 0
         kernels = dispatch.kernels
         deaths = self.deaths
-        for first, codes in self.codes.runs(rows):
-            end = first + len(codes)
-            self._verify(first, end)
-            records, position = self.rows.locate(first)
+        for begin, codes in self.codes.runs(stop, first):
+            end = begin + len(codes)
+            self._verify(begin, end)
+            records, position = self.rows.locate(begin)
             scales = records["scale"][position : position + len(codes)]
-            ended, at = deaths.locate(first)
+            ended, at = deaths.locate(begin)
             died = ended["lsn"][at : at + len(codes)]
             if among is None:
-                run: tuple[Any, ...] = (codes, scales, died, lsn, prepared, scale, _ALL, first)
+                run: tuple[Any, ...] = (codes, scales, died, lsn, prepared, scale, _ALL, begin)
                 scan = kernels.scan_int8
             else:
-                low, high = np.searchsorted(among, (first, end))
+                low, high = np.searchsorted(among, (begin, end))
                 if low == high:
                     continue
-                run = (codes, scales, died, lsn, prepared, scale, among[low:high] - first, first)
+                run = (codes, scales, died, lsn, prepared, scale, among[low:high] - begin, begin)
                 scan = kernels.gather_int8
             if self.quantised:
                 count = scan(codes.view(np.int8), *run[1:], scores, found, count)
             else:
                 scan = kernels.scan_f32 if among is None else kernels.gather_f32
-                count = scan(codes.view(np.float32), died, lsn, prepared, run[6], first, scores, found, count)
-        kernels.finish_topk(scores, found, count)
-        return found[:count], scores[:count]
+                count = scan(codes.view(np.float32), died, lsn, prepared, run[6], begin, scores, found, count)
+        return count
+
+    # -- the index ----------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> PageIndex | None:
+        """The page index, if one serves."""
+        return self._index
+
+    @property
+    def curve(self) -> Curve:
+        """What recall targets are turned into probes by."""
+        return self._curve
+
+    def _index_for(self, rows: int, among: NDArray[np.int64] | None) -> PageIndex | None:
+        """The index if it pays for such a search; begins to make one if there is none yet."""
+        index = self._index
+        if index is None:
+            self.start_index()
+            return None
+        if among is not None and (len(among) <= _GATHER_ROWS or len(among) < _GATHER_SHARE * rows):
+            return None
+        return index
+
+    def _keep_query(self, query: NDArray[np.float32]) -> None:
+        """Remember some of the queries, and measure the curve with them when it is due."""
+        self._asked += 1
+        if self._asked % _QUERY_SAMPLE:
+            return
+        self._recent.append(query.copy())
+        if self._asked % (_QUERY_SAMPLE * 64) == 0 and not self._background.busy:
+            curve = self._curve
+            grown = self.codes.count > _GROWTH * curve.rows
+            if grown or (not curve.real and len(self._recent) >= _REAL_QUERIES_MIN):
+                self._background.start(self._calibrate, "aeon-calibrate")
+
+    def start_index(self) -> None:
+        """Begin to make the index, or to take it from its file, if it is due and not there."""
+        if (
+            self.codes.count >= INDEX_FROM_ROWS
+            and self._index is None
+            and not self._background.busy
+            and not self._background.error
+            and not self.index_error
+            and dispatch.ready()
+        ):
+            self._background.start(self._build, "aeon-index")
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until an index that is due is there and its curve measured; whether an index serves.
+
+        Waits for compiled kernels too. For benchmarks, tests, and callers that prefer a slow start.
+        """
+        if self.codes.count >= INDEX_FROM_ROWS:
+            dispatch.start()
+            dispatch.wait(timeout)
+            self.start_index()
+            self._background.wait(timeout)
+        return self._index is not None
+
+    def stop_background(self) -> None:
+        """Give up what is being made in the background."""
+        self._background.stop()
+
+    def _build(self, stopping: Callable[[], bool]) -> None:
+        """Make the index of all rows there are, or take it from its file; measure its curve, and let it serve."""
+        index = self._load()
+        if index is None:
+            index = PageIndex(self, self.dim, self._seed)
+            if not index.build(self.codes.count, stop=stopping):
+                return
+        self._catch_up(index, stopping)
+        if not self._curve.rows:
+            self._calibrate_with(index, stopping)
+            self._catch_up(index, stopping)
+        if not stopping():
+            self._index = index
+
+    def _load(self) -> PageIndex | None:
+        """The index as the generation's file holds it; None if there is none, or it is damaged: it is derived."""
+        file = self._files.get(FileKind.PAGES)
+        if file is None:
+            return None
+        try:
+            stored = decode_pages(file.content())
+            if stored.dim != padded_dim(self.dim) or stored.rows > self.codes.base_count:
+                raise ValueError(f"pages of {stored.rows} rows of {stored.dim} dims")
+        except (CorruptionError, ValueError) as error:
+            self.pages_error = str(error)
+            return None
+        index = PageIndex(self, self.dim, self._seed)
+        index.load(stored.groups, stored.pages, stored.blocks, stored.rows)
+        if stored.curve is not None:
+            self._curve = stored.curve
+        return index
+
+    def encode_pages(self, moved: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """The content of a pages file for the next generation; None without an index.
+
+        moved : int64[m], the new numbers of the rows behind the mapped ones, -1 = left out. The caller holds off writers.
+        """
+        if self._index is None:
+            return None
+        return encode_pages(self._index, self._curve, self.codes.base_count, moved)
+
+    def check_pages(self) -> list[str]:
+        """What is wrong with the generation's pages: each living row has to be in exactly one, with its own sketch."""
+        file = self._files.get(FileKind.PAGES)
+        if file is None:
+            return []
+        index = self._load()
+        return [self.pages_error] if index is None else index.verify()
+
+    def _catch_up(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
+        """Insert what came while the index was being made."""
+        while self.codes.count - index.rows >= TAIL_ROWS and not stopping():
+            index.insert(index.rows, min(self.codes.count, index.rows + _CATCH_UP_ROWS))
+
+    def _calibrate(self, stopping: Callable[[], bool]) -> None:
+        index = self._index
+        if index is not None:
+            self._calibrate_with(index, stopping)
+
+    def _calibrate_with(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
+        """Measure recall against exact search, on recent queries or else on rows of the store."""
+        rows = index.rows
+        count = min(_CALIBRATION_QUERIES, max(48, _CALIBRATION_BYTES // max(1, rows * self.stride)))
+        real = len(self._recent) >= _REAL_QUERIES_MIN
+        if real:
+            queries = np.stack(list(self._recent)[-count:])
+        else:
+            chosen = np.random.default_rng(rows).integers(0, rows, 4 * count)
+            chosen = chosen[~self.dead(chosen)][:count]
+            queries = np.ascontiguousarray(self.unit_rows(chosen)[0][:, : self.dim])
+        lsn = (1 << 63) - 1  # what has ended by now, has
+
+        def search(query: NDArray[np.float32], k: int, probes: int, eps0: float) -> NDArray[np.float32]:
+            scores, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+            counts = np.zeros(1, np.int64)
+            self._search_index(index, query[None], probes, eps0, rows, lsn, None, scores, found, counts)
+            return scores[0, : counts[0]]
+
+        def exact(query: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+            scores, found = np.empty(k, np.float32), np.empty(k, np.int64)
+            best = self._scan(query, 0, rows, lsn, None, scores, found)
+            dispatch.kernels.finish_topk(scores, found, best)
+            return scores[:best]
+
+        curve = probing.measure(
+            queries, search, exact, rows, index.snapshot.pages, real=real, stopping=stopping
+        )
+        if curve is not None:
+            self._curve = curve
+
+    # What the index asks of the rows (`pages.RowSource`).
+
+    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
+        """Where rows and deaths lie, for the kernels."""
+        rows, row_chunks, keep_rows = self.codes.addresses()
+        deaths, death_chunks, keep_deaths = self.deaths.addresses()
+        return {
+            "row_bytes": self.stride,
+            "row_int8": int(self.quantised),
+            "base_count": self.codes.base_count,
+            "row_base": rows,
+            "row_chunks": row_chunks.ctypes.data,
+            "death_base": deaths,
+            "death_chunks": death_chunks.ctypes.data,
+            "chunk_shift": CHUNK_RECORDS.bit_length() - 1,
+        }, (keep_rows, keep_deaths)
+
+    def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows as float32[n, padded dim], and their scales; CorruptionError if one is damaged."""
+        if not self._all_verified:
+            self._verify_rows(rows)
+        scales = self.rows.take(rows, "scale")
+        codes = self.codes.take(rows)
+        if self.quantised:
+            vectors = codes.view(np.int8).astype(np.float32)
+            vectors *= scales[:, None]
+            return vectors, scales
+        vectors = np.zeros((len(rows), padded_dim(self.dim)), np.float32)
+        vectors[:, : self.dim] = codes.view(np.float32)[:, : self.dim]
+        return vectors, scales
+
+    def dead(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of `rows` have ended."""
+        return self.deaths.take(rows, "lsn") != 0
+
+    # -- rows ---------------------------------------------------------------------------------------------------
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Ids of the memories that own `rows`."""
@@ -198,6 +543,27 @@ class Atlas:
         """Check every mapped row's checksum; CorruptionError names the first damaged one."""
         self._verify(0, self.codes.base_count)
 
+    @property
+    def _all_verified(self) -> bool:
+        if not self._whole:
+            self._whole = bool(self._verified.all())
+        return self._whole
+
+    def _verify_rows(self, rows: NDArray[np.int64]) -> None:
+        """Check the checksums of single rows, those whose chunk was not checked before."""
+        rows = rows[rows < self.codes.base_count]
+        rows = rows[~self._verified[rows // CHUNK_RECORDS]]
+        if len(rows):
+            bad = dispatch.kernels.rows_verify(self.codes.base[rows], self.rows.base[rows])
+            if bad >= 0:
+                raise self._damaged(int(rows[bad]))
+
+    def _damaged(self, row: int) -> CorruptionError:
+        return CorruptionError(
+            self._files[FileKind.CODES].path, data_offset(FileKind.CODES) + row * self.stride,
+            expected=f"row {row} to match its checksum {int(self.rows.base[row]['crc']):#010x}", found="other bytes",
+        )  # fmt: skip
+
     def _verify(self, first: int, end: int) -> None:
         """Check the rows' checksums the first time a chunk of the mapping is read; a damaged one is never scored."""
         end = min(end, self.codes.base_count)
@@ -212,11 +578,7 @@ class Atlas:
                 codes, records = self.codes.base[at : at + CHUNK_RECORDS], self.rows.base[at : at + CHUNK_RECORDS]
                 bad = dispatch.kernels.rows_verify(codes, records)
                 if bad >= 0:
-                    offset = data_offset(FileKind.CODES) + (at + bad) * self.stride
-                    raise CorruptionError(
-                        self._files[FileKind.CODES].path, offset,
-                        expected=f"row {at + bad} to match its checksum {int(records[bad]['crc']):#010x}", found="other bytes",
-                    )  # fmt: skip
+                    raise self._damaged(at + bad)
                 self._verified[chunk] = True
 
     def checksums(self, codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[np.uint32]:
@@ -225,3 +587,10 @@ class Atlas:
         ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
         dispatch.kernels.rows_checksum(codes, ids, scales, out)
         return out
+
+
+def _bitmap(rows: NDArray[np.int64], stop: int) -> NDArray[np.uint8]:
+    """Bit i is set if row i, below `stop`, is among `rows`, which increase."""
+    mask = np.zeros(stop, bool)
+    mask[rows[: np.searchsorted(rows, stop)]] = True
+    return np.packbits(mask, bitorder="little")

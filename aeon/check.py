@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from aeon_native import dispatch
+
 from aeon import manifest as manifests
 from aeon.checkpoint import plan_sessions
 from aeon.engine import Engine
 from aeon.errors import AeonError, CorruptionError
 from aeon.files import FileSystem
-from aeon.format import EdgeKind, FileKind, OpFlag, cut_preview, data_offset
+from aeon.format import BLOB, BLOB_ALIGNMENT, SUPERSEDED, EdgeKind, FileKind, OpFlag, cut_preview, data_offset, padded
 from aeon.key_table import encode_key, hash_key
 from aeon.recovery import replay
 from aeon.results import CheckReport, Problem
+from aeon.trace import FIELDS_MAX, Names
 
 PROBLEMS_MAX = 1000  # of one kind of file; more say nothing new
 Progress = Callable[[str, int, int], None]
@@ -41,7 +44,11 @@ def walk(files: FileSystem, root: str) -> Iterator[str]:
     for name in files.listdir(root):
         path = f"{root}/{name}"
         if files.is_dir(path):
-            yield from (f"{path}/{inner}" for inner in files.listdir(path) if not files.is_dir(f"{path}/{inner}"))
+            try:
+                inside = files.listdir(path)
+            except FileNotFoundError:  # a checkpoint deleted it meanwhile
+                continue
+            yield from (f"{path}/{inner}" for inner in inside if not files.is_dir(f"{path}/{inner}"))
         else:
             yield path
 
@@ -58,7 +65,7 @@ def check(files: FileSystem, root: str, progress: Progress | None = None) -> Che
     except CorruptionError as error:
         run.found(error)
         return CheckReport(tuple(run.problems), run.counts)
-    for step in (run.tables, run.events, run.rows, run.sessions, run.keys, run.edges, run.log):
+    for step in (run.tables, run.blobs, run.events, run.rows, run.sessions, run.keys, run.edges, run.log):
         try:
             step()
         except AeonError as error:
@@ -98,9 +105,35 @@ class _Check:
                 self.found(error)
         self.counts["files"] = len(self.engine.mapped)
 
+    def blobs(self) -> None:
+        """Every blob in the file, one behind the other: those of forgotten memories and of `forget` itself as well."""
+        if not self.engine.mapped:
+            return
+        file = self.engine.mapped[FileKind.BLOBS]
+        data, start, at = memoryview(file.data), data_offset(FileKind.BLOBS), 0  # type: ignore[arg-type]
+        count = 0
+        while at < len(data):
+            if count % 4096 == 0:
+                self._progress("blobs", at, len(data))
+            if len(data) - at < BLOB.size:
+                self.add(file.path, start + at, f"the file ends within the header of a blob, {len(data) - at} bytes long")
+                return
+            crc, length, _, _ = BLOB.unpack_from(data, at)
+            end = at + BLOB.size + length
+            if end > len(data) or dispatch.kernels.crc32c(data[at + 4 : end]) != crc:
+                # Nothing behind it can be trusted to be a boundary; the events' own references are checked one by one.
+                self.add(file.path, start + at, f"no whole blob of {length} bytes: its checksum is wrong")
+                return
+            at = padded(end, BLOB_ALIGNMENT)
+            count += 1
+        self.counts["blobs"] = count
+
     def events(self) -> None:
         """Every event's checksum, its blob's, and that the two say the same."""
         engine, trace = self.engine, self.engine.trace
+        self._links: list[tuple[int, int, int]] = []
+        versions: dict[bytes, int] = {}
+        seen_fields = Names(b"", "")
         total = trace.events.base_count
         before = 0
         last_row = 0
@@ -134,9 +167,24 @@ class _Check:
                 if event.row != last_row:
                     self._event(index, f"row {event.row}, expected {last_row}")
                 last_row += 1
+            if extra.metadata:
+                seen_fields.note_fields(extra.metadata)
+            if self._is_readable(index):
+                self._links += [(event.id, ref, EdgeKind.REF) for ref in extra.refs if self._is_readable(trace.index_of(ref))]
+                if extra.key is not None:
+                    key = encode_key(extra.namespace, extra.key)
+                    if key in versions:
+                        self._links.append((event.id, versions[key], EdgeKind.REPLACES))
+                    versions[key] = event.id
+        missing = seen_fields.fields - trace.names.fields
+        if missing and len(trace.names.fields) < FIELDS_MAX:
+            self.add(self._path(FileKind.NAMES), 64, f"metadata has fields that are not listed: {sorted(missing)[:3]}")
         if last_row != engine.atlas.rows.base_count:
             self.add(self._path(FileKind.ROWS), 0, f"{engine.atlas.rows.base_count} rows for {last_row} events with a vector")
         self.counts["events"] = total
+
+    def _is_readable(self, index: int) -> bool:
+        return index >= 0 and not 0 < self.engine.trace.death(index) < SUPERSEDED
 
     def _event(self, index: int, message: str) -> None:
         self.add(self._path(FileKind.EVENTS), data_offset(FileKind.EVENTS) + index * 128, message)
@@ -159,7 +207,7 @@ class _Check:
         """Postings and sessions, derived anew from the events."""
         trace = self.engine.trace
         events = trace.events.base
-        if not self.engine.mapped:
+        if not self.engine.mapped or (events["session"] >= len(trace.names.sessions)).any():  # `events` has told
             return
         postings, sessions = plan_sessions(
             events["session"].astype(np.int64), np.arange(len(events)), trace.deaths.base["lsn"], len(trace.names.sessions)
@@ -194,7 +242,7 @@ class _Check:
         self.counts["keys"] = len(stored)
 
     def edges(self) -> None:
-        """Every edge's ends, and every ref of a blob in the edges."""
+        """Every edge's ends, and that they are those that the blobs' refs and keys give."""
         engine, trace = self.engine, self.engine.trace
         if not engine.mapped:
             return
@@ -208,6 +256,10 @@ class _Check:
                 self.add(self._path(FileKind.EDGES), 64 + index * 24, f"edge {index} has the kind {edge['kind']}")
         if len(edges) and (np.diff(edges["src"].astype(np.int64)) < 0).any():
             self.add(self._path(FileKind.EDGES), 64, "edges are not sorted by src")
+        stored = [(int(edge["src"]), int(edge["dst"]), int(edge["kind"])) for edge in edges]
+        if stored != self._links:
+            wrong = sorted(set(stored) ^ set(self._links))[:3]
+            self.add(self._path(FileKind.EDGES), 64, f"{len(stored)} edges, {len(self._links)} derived, not the same: {wrong}")
         self.counts["edges"] = len(edges)
 
     def log(self) -> None:

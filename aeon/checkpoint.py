@@ -24,7 +24,7 @@ from aeon.format import DEATH, EVENT, POSTING, SESSION, SUPERSEDED, FileKind, ge
 from aeon.generation_files import ArenaWriter, write_table
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import encode_forget
-from aeon.trace import event_crc
+from aeon.trace import event_checksums
 
 _WRITE_BYTES = 1 << 20  # blobs are gathered into writes of about this size
 
@@ -78,17 +78,16 @@ class _Writer:
             FileKind.EVENTS: self._append_events(),
         }
 
-    def _finish(self, writer: ArenaWriter) -> FileEntry:
-        try:
+    def _append_blobs(self) -> FileEntry:
+        with self._open(FileKind.BLOBS, 0, end=self._engine.blobs.ahead_end) as writer:
+            self._write_blobs(writer)
             writer.sync()
-        finally:
-            writer.close()
         return writer.entry
 
-    def _append_blobs(self) -> FileEntry:
+    def _write_blobs(self, writer: ArenaWriter) -> None:
         blobs = self._engine.blobs
-        writer = self._open(FileKind.BLOBS, 0, end=blobs.ahead_end)
-        offset, parts, size = writer.offset, [], 0
+        offset, size = writer.offset, 0
+        parts: list[bytes] = []
         ids = self._events["id"].tolist()
         records = [(blobs.tail[at], id_, blobs.tail_lsns[at]) for at, id_ in zip(self._kept.tolist(), ids, strict=True)]
         tombstone = self._forgotten_in_base()
@@ -107,7 +106,6 @@ class _Writer:
         writer.append([b"".join(parts)])
         writer.count += len(ids)
         self._events["blob_offset"] = offsets[: len(ids)]
-        return self._finish(writer)
 
     def _forgotten_in_base(self) -> bytes:
         """A forget operation for the memories of older generations that were forgotten since the last one."""
@@ -126,14 +124,17 @@ class _Writer:
         if len(rows):
             records["crc"] = atlas.checksums(codes, records)
         events["row"][with_row] = atlas.codes.base_count + 1 + np.arange(len(rows))
+        self._moved = np.full(atlas.codes.count - atlas.codes.base_count, -1, np.int64)  # new numbers of the tail's rows
+        self._moved[rows - atlas.codes.base_count] = atlas.codes.base_count + np.arange(len(rows))
         self._row_deaths = atlas.deaths.take(rows)
         entries = {}
         for kind, array in ((FileKind.CODES, codes), (FileKind.ROWS, records)):
-            writer = self._open(kind, array.dtype.itemsize if kind == FileKind.ROWS else atlas.stride)
-            if len(array):
-                writer.append([array.view(np.uint8).reshape(-1)])
-            writer.count += len(array)
-            entries[kind] = self._finish(writer)
+            with self._open(kind, array.dtype.itemsize if kind == FileKind.ROWS else atlas.stride) as writer:
+                if len(array):
+                    writer.append([array.view(np.uint8).reshape(-1)])
+                writer.count += len(array)
+                writer.sync()
+            entries[kind] = writer.entry
         return entries
 
     def _append_events(self) -> FileEntry:
@@ -146,13 +147,14 @@ class _Writer:
             events["previous"][n] = last[session]
             last[session] = int(events["id"][n])
         self._last = last
-        raw = memoryview(events.view(np.uint8).reshape(-1)) if len(events) else memoryview(b"")  # type: ignore[arg-type]
-        events["crc"] = [event_crc(raw[at : at + EVENT.size]) for at in range(0, len(raw), EVENT.size)]
-        writer = self._open(FileKind.EVENTS, EVENT.size)
         if len(events):
-            writer.append([raw])
-        writer.count += len(events)
-        return self._finish(writer)
+            events["crc"] = event_checksums(events)
+        with self._open(FileKind.EVENTS, EVENT.size) as writer:
+            if len(events):
+                writer.append([events.view(np.uint8).reshape(-1)])
+            writer.count += len(events)
+            writer.sync()
+        return writer.entry
 
     # -- tables -------------------------------------------------------------------------------------------------
 
@@ -172,6 +174,9 @@ class _Writer:
             (FileKind.SESSIONS, sessions, len(sessions)),
             (FileKind.POSTINGS, postings, len(postings)),
         ]
+        pages = atlas.encode_pages(self._moved)
+        if pages is not None:
+            tables.append((FileKind.PAGES, pages, len(pages)))
         edges = self._edges_between_living()
         tables.append((FileKind.EDGES, edges, len(edges)))
         return {

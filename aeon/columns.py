@@ -84,6 +84,12 @@ class Column:
             out[rest[here]] = records[position[here]]
         return out
 
+    def addresses(self) -> tuple[int, NDArray[np.uint64], list[Any]]:
+        """Return (where the base begins, where each chunk begins, what has to live for as long)."""
+        chunks = list(self._chunks)
+        table = np.array([chunk.ctypes.data for chunk in chunks] or [0], np.uint64)
+        return self.base.ctypes.data, table, [self.base, *chunks, table]
+
     def tail(self, stop: int | None = None) -> NDArray[Any]:
         """Copy of the records that are not in the base."""
         runs = [run for _, run in self.runs(self.count if stop is None else stop, self.base_count)]

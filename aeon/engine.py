@@ -24,7 +24,7 @@ from aeon.manifest import Manifest
 from aeon.operations import Extra, Operation, decode_commit, decode_extra
 from aeon.trace import Event, Trace
 
-_PRIVATE = (FileKind.EVENT_DEATHS, FileKind.ROW_DEATHS)  # changed in memory while the file stays as it is
+_PRIVATE = (FileKind.EVENT_DEATHS, FileKind.ROW_DEATHS, FileKind.PAGES)  # changed in memory while the file stays as it is
 
 
 class View(NamedTuple):
@@ -53,13 +53,13 @@ class Engine:
             kind: MappedFile(files, root, manifest.uuid, kind, entry, private=kind in _PRIVATE)
             for kind, entry in manifest.files.items()
         }
-        missing = set(FileKind) - set(mapped) if mapped else set()
+        missing = set(FileKind) - {FileKind.PAGES} - set(mapped) if mapped else set()
         if missing:
             raise CorruptionError(f"{root}/MANIFEST", 0, expected=f"files {sorted(missing)}", found="no entry")
         ahead = f"{root}/{generation_name(manifest.generation + 1)}/blobs.arena"
         self.blobs = BlobArena(files, mapped.get(FileKind.BLOBS), ahead)
         self.trace = Trace(mapped, manifest.next_id)
-        self.atlas = Atlas(mapped, manifest.dim, manifest.rows)
+        self.atlas = Atlas(mapped, manifest.dim, manifest.rows, manifest.uuid)
         if self.trace.events.base_count and mapped[FileKind.ROWS].entry.count != mapped[FileKind.CODES].entry.count:
             raise CorruptionError(f"{root}/MANIFEST", 0, expected="as many rows as codes", found=manifest.files)
         self.mapped = mapped
@@ -92,12 +92,11 @@ class Engine:
         """
         id_ = first_id
         operations = list(decode_commit(payload))
-        for operation in operations:  # a text that is missing in the arena is noticed before anything changes
-            if operation.flags & OpFlag.TEXT_REF:
-                self.blobs.text(operation)
-        for operation in operations:
+        # Read before anything changes: a text in the arena may be missing, and reading it may fail.
+        texts = [self.blobs.text(operation) for operation in operations]
+        for operation, text in zip(operations, texts, strict=True):
             if operation.kind == OpKind.REMEMBER:
-                self._remember(lsn, id_, operation)
+                self._remember(lsn, id_, operation, text)
                 id_ += 1
             elif operation.kind == OpKind.FORGET:
                 self._forget(lsn, operation)
@@ -105,7 +104,7 @@ class Engine:
                 raise ValueError(f"unknown operation {operation.kind}")
         self._published = (self.trace.events.count, self.atlas.codes.count, lsn)
 
-    def _remember(self, lsn: int, id_: int, operation: Operation) -> None:
+    def _remember(self, lsn: int, id_: int, operation: Operation, text: memoryview) -> None:
         trace, flags = self.trace, operation.flags
         extra_bytes = bytes(operation.extra)
         numbers = self._plain_extras.get(extra_bytes)
@@ -117,7 +116,6 @@ class Engine:
                 if len(self._plain_extras) > 4096:
                     self._plain_extras.clear()
                 self._plain_extras[extra_bytes] = numbers
-        text = self.blobs.text(operation)
         row = -1
         if flags & OpFlag.VECTOR:
             vector = operation.vector

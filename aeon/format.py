@@ -158,7 +158,7 @@ FILE_MAGIC = b"AEONFILE"
 FILE_HEADER = Layout("FILE_HEADER", 64, [
     ("magic", "S8", 0, "`AEONFILE`"),
     ("version", "u4", 8, "format version"),
-    ("kind", "u4", 12, "1 blobs, 2 codes, 3 rows, 4 events, 16 event deaths, 17 row deaths, 18 keys, 19 names, 20 sessions, 21 postings, 22 edges"),
+    ("kind", "u4", 12, "1 blobs, 2 codes, 3 rows, 4 events, 16 event deaths, 17 row deaths, 18 keys, 19 names, 20 sessions, 21 postings, 22 edges, 23 pages"),
     ("uuid", "S16", 16, "the store's uuid"),
     ("count", "u8", 32, "records in a table; 0 in an arena file, whose length the manifest tells"),
     ("generation", "u8", 40, "the generation that made the file"),
@@ -183,6 +183,7 @@ class FileKind(IntEnum):
     SESSIONS = 20
     POSTINGS = 21
     EDGES = 22
+    PAGES = 23  # may be missing: a small store has none, and any store makes them anew
 
 
 CODE_DATA_OFFSET = 4096  # codes begin on a page of memory, so that every row is 64-byte aligned in a mapping
@@ -251,6 +252,38 @@ EDGE = Layout("EDGE", 24, [
 ])  # fmt: skip
 
 
+# A pages file: PAGES_HEADER, then CURVE_POINT[curve_count], then zeros up to a multiple of 64; PAGE[groups], PAGE[pages];
+# their centroids int8[groups + pages, dim]; then the blocks, those of the groups first, in the same order. A block holds 32
+# sketches: uint8[dim / 8, 32] sign bits (as `aeon_native.page_layout` says), then f4 factors[32], f4 errors[32],
+# f4 scales[32], u4 numbers[32]: of rows, in a group of pages, 0xFFFFFFFF in an empty lane.
+PAGES_HEADER = Layout("PAGES_HEADER", 64, [
+    ("rows", "u8", 0, "rows below it are in pages, but for some that have ended; the others are scanned"),
+    ("dim", "u4", 8, "of the sketches: the store's dim up to a multiple of 64"),
+    ("groups", "u4", 12, "groups of pages"),
+    ("pages", "u4", 16, "pages"),
+    ("curve_count", "u4", 20, "points of the curve that turns a recall target into probes; 0 = not measured"),
+    ("blocks", "u8", 24, "blocks of groups and pages together"),
+    ("curve_rows", "u8", 32, "rows when the curve was measured"),
+    ("curve_queries", "u4", 40, "queries it was measured with"),
+    ("curve_real", "u4", 44, "1 = they were queries that had been asked, 0 = rows of the store"),
+    ("reserved", "S16", 48, "zero"),
+])  # fmt: skip
+
+CURVE_POINT = Layout("CURVE_POINT", 16, [
+    ("probes", "f4", 0, "pages looked at"),
+    ("recall_10", "f4", 4, "share of the best 10 that were found"),
+    ("recall_100", "f4", 8, "share of the best 100 that were found"),
+    ("reserved", "u4", 12, "zero"),
+])  # fmt: skip
+
+PAGE = Layout("PAGE", 16, [
+    ("scale", "f4", 0, "unit centroid = scale * its int8 codes"),
+    ("length", "f4", 4, "sketches are of row - length * unit centroid"),
+    ("count", "u4", 8, "sketches"),
+    ("blocks", "u4", 12, "blocks they lie in"),
+])  # fmt: skip
+
+
 class EdgeKind(IntEnum):
     """What an edge means."""
 
@@ -260,6 +293,7 @@ class EdgeKind(IntEnum):
 
 LAYOUTS = (
     MANIFEST_HEADER, SEGMENT_HEADER, FRAME, OP, BLOB_REF, FILE_HEADER, BLOB, ROW, EVENT, DEATH, KEY, SESSION, POSTING, EDGE,
+    PAGES_HEADER, CURVE_POINT, PAGE,
 )  # fmt: skip
 
 RECORDS = {

@@ -147,7 +147,11 @@ class ArenaWriter:
             if not files.exists(full):
                 self._file = files.open(full, create=True)
                 header = encode_header(kind, uuid, generation, 0, record_bytes, 0)
-                write_fully(self._file, header.ljust(data_offset(kind), b"\0"), 0)
+                try:
+                    write_fully(self._file, header.ljust(data_offset(kind), b"\0"), 0)
+                except BaseException:
+                    self._file.close()
+                    raise
             else:
                 self._file = files.open(full, writable=True)
             entry = FileEntry(path, data_offset(kind), 0)
@@ -170,6 +174,12 @@ class ArenaWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def __enter__(self) -> ArenaWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def entry(self) -> FileEntry:

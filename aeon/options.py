@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aeon.errors import InvalidInputError
+from aeon.probing import RECALL_TARGET, TARGET_MAX, TARGET_MIN
 
 Durability = Literal["full", "normal", "off"]
 Rows = Literal["int8", "float32"]
@@ -24,12 +25,14 @@ class Options:
         anything is written.
     checkpoint_log_bytes : a checkpoint runs by itself when the log since the last one is longer than this and longer
         than a quarter of the store; 0 = only when asked for. Bounds the replay at the next open.
+    recall_target : share of the exact result that `recall` finds, on average, where it does not say otherwise; 0.8 to 0.999.
     """
 
     durability: Durability = "full"
     segment_bytes_max: int = 64 << 20
     segment_growth_bytes: int = 1 << 20
     checkpoint_log_bytes: int = 64 << 20
+    recall_target: float = RECALL_TARGET
 
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal", "off"):
@@ -38,3 +41,11 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidInputError(f"{name} is an int of at least {least}, not {value!r}")
+        check_recall_target(self.recall_target)
+
+
+def check_recall_target(target: float) -> float:
+    """Return a recall target; InvalidInputError unless it is a number from 0.8 to 0.999."""
+    if isinstance(target, bool) or not isinstance(target, (int, float)) or not TARGET_MIN <= target <= TARGET_MAX:
+        raise InvalidInputError(f"recall_target is a number from {TARGET_MIN} to {TARGET_MAX}, not {target!r}")
+    return float(target)

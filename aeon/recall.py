@@ -24,6 +24,17 @@ _FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How thoroughly the Atlas is searched: every row, or as many pages as a recall target takes (None = 0.95)."""
+
+    exact: bool = False
+    recall_target: float | None = None
+
+
+DEFAULT_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
 class Filters:
     """Checked filters. Times in microseconds: since <= timestamp < until."""
 
@@ -118,10 +129,12 @@ def select_alive(view: View, filters: Filters) -> Sequence[int]:
     return [index for index in indexes.tolist() if matches(view, index, filters.where)]
 
 
-def recall(view: View, query: NDArray[np.float32], k: int, filters: Filters) -> list[Hit]:
+def recall(
+    view: View, query: NDArray[np.float32], k: int, filters: Filters, effort: Effort = DEFAULT_EFFORT
+) -> list[Hit]:
     """Return the k best current memories that pass the filters, best first; fewer only if fewer match.
 
-    query : float32[dim]. Cost: one pass over the candidates' rows.
+    query : float32[dim]. Cost: the pages looked at, or with `effort.exact` one pass over the candidates' rows.
     """
     engine = view.engine
     atlas = engine.atlas
@@ -129,7 +142,10 @@ def recall(view: View, query: NDArray[np.float32], k: int, filters: Filters) -> 
     available = view.rows if among is None else len(among)
     want = k if filters.where is None else max(_FIRST_BATCH, 4 * k)
     while True:
-        rows, scores = atlas.search(query, want, rows=view.rows, lsn=view.lsn, among=among)
+        rows, scores = atlas.search(
+            query, want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
+            recall_target=effort.recall_target,
+        )  # fmt: skip
         hits = []
         for id_, score in zip(atlas.ids(rows).tolist(), scores.tolist(), strict=True):
             index = engine.trace.index_of(id_)
@@ -143,17 +159,19 @@ def recall(view: View, query: NDArray[np.float32], k: int, filters: Filters) -> 
 
 
 def search_batch(
-    view: View, queries: NDArray[np.float32], k: int, filters: Filters
+    view: View, queries: NDArray[np.float32], k: int, filters: Filters, effort: Effort = DEFAULT_EFFORT
 ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
     atlas = view.engine.atlas
     among = _rows_of(view, select(view, filters))
     ids = np.zeros((len(queries), k), np.uint64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    for n, query in enumerate(queries):
-        rows, found = atlas.search(query, k, rows=view.rows, lsn=view.lsn, among=among)
-        ids[n, : len(rows)] = atlas.ids(rows)
-        scores[n, : len(rows)] = found
+    rows, found, counts = atlas.search_many(
+        queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact, recall_target=effort.recall_target
+    )
+    for n, count in enumerate(counts.tolist()):
+        ids[n, :count] = atlas.ids(rows[n, :count])
+        scores[n, :count] = found[n, :count]
     return ids, scores
 
 

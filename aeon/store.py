@@ -37,9 +37,9 @@ from aeon.format import TEXT_BYTES_INLINE, FileKind, OpFlag, generation_name
 from aeon.generation_files import ArenaWriter
 from aeon.manifest import Manifest
 from aeon.operations import encode_extra, encode_forget, encode_remember
-from aeon.options import Options
+from aeon.options import Options, check_recall_target
 from aeon.key_table import encode_key
-from aeon.recall import recall, require_known_fields, search_batch, select_alive
+from aeon.recall import Effort, recall, require_known_fields, search_batch, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
 from aeon.wal import Wal
@@ -458,6 +458,7 @@ class Store:
         until: Any = None,
         roles: str | Sequence[str] | None = None,
         exact: bool = False,
+        recall_target: float | None = None,
     ) -> list[Hit]:
         """Return the `k` memories nearest to `query`, best first; fewer only if fewer match.
 
@@ -467,7 +468,8 @@ class Store:
         session, namespace, roles : only these; a namespace matches by prefix, segment by segment.
         where : filter on metadata (`$eq $ne $gt $gte $lt $lte $in $nin $exists $and $or $not`, dotted paths).
         since, until : since <= timestamp < until; microseconds or datetime.
-        exact : scan every row. The index of this version always does.
+        exact : score every row that passes the filters.
+        recall_target : share of the exact result to find, on average, 0.8 to 0.999; None = as the store was opened with.
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
         Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: linear in the candidates.
@@ -477,7 +479,12 @@ class Store:
         filters = intake.make_filters(session, namespace, where, since, until, roles)
         if filters.where is not None:
             require_known_fields(view, filters.where)
-        return recall(view, self._as_query(query), count, filters)
+        return recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
+
+    def _effort(self, exact: bool, recall_target: float | None) -> Effort:
+        if recall_target is None:
+            return Effort(bool(exact), self._options.recall_target)
+        return Effort(bool(exact), check_recall_target(recall_target))
 
     def _as_query(self, query: Any) -> NDArray[np.float32]:
         if isinstance(query, str):
@@ -599,6 +606,8 @@ class Store:
         try:
             manifest = write_generation(self._files, self._root, old, next_id=next_id, segment=segment)
             self._engine = Engine(self._files, self._root, manifest)
+            old.atlas.stop_background()
+            self._engine.atlas.start_index()
             remove_leftovers(self._files, self._root, self._engine)
         except Exception as error:
             raise wal.poison(error) from error
@@ -614,6 +623,7 @@ class Store:
         self._view()
         if self._wal is None:
             with self._write_lock:
+                self._engine.atlas.stop_background()
                 self._engine, _ = read_engine(self._files, self._root)
         return self._engine.view.lsn
 
@@ -668,6 +678,7 @@ class Store:
             if self._transaction is not None:
                 raise InvalidInputError("a store cannot be closed inside a transaction")
             self._unusable = f"{self._root} is closed"
+            self._engine.atlas.stop_background()
             try:
                 if self._wal is not None:
                     self._wal.close()
@@ -720,17 +731,21 @@ class AtlasView:
         since: Any = None,
         until: Any = None,
         roles: str | Sequence[str] | None = None,
+        exact: bool = False,
+        recall_target: float | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
         """Search for one query or a batch.
 
         vectors : float[dim] or float[n, dim]. Returns ids uint64[n, k] and cosines float32[n, k], best first; where fewer
-        than k memories match, id 0 and score -inf fill up. Filters as in `recall`.
+        than k memories match, id 0 and score -inf fill up. Filters, `exact` and `recall_target` as in `recall`; many
+        queries are shared between two threads.
         """
         view = self._store._view()
         count = intake.check_count(k, "k")
         return search_batch(
             view, as_vectors(vectors, view.engine.atlas.dim, "query"), count,
             intake.make_filters(session, namespace, None, since, until, roles),
+            self._store._effort(exact, recall_target),
         )  # fmt: skip
 
     @property

@@ -194,12 +194,18 @@ class Trace:
             return index if index < self.events.count else -1
         count = self.events.base_count
         guess = min(id_ - self._base_first_id, count - 1)  # ids only have gaps, so the index is never beyond
-        if guess < 0:
-            return -1
-        if self._base_id(guess) == id_:
+        if guess >= 0 and self._base_id(guess) == id_:
             return guess
-        index = bisect.bisect_left(range(guess), id_, key=self._base_id)
-        return index if index < count and self._base_id(index) == id_ else -1
+        index = bisect.bisect_left(range(max(guess, 0)), id_, key=self._base_id)
+        if index < count and self._base_id(index) == id_:
+            if not self._verified[index // CHUNK_RECORDS]:
+                self._verify_one(index)  # not where it was expected: a gap in the ids, or events that changed places
+            return index
+        # Not there: unless a damaged id misled the search, which then ended beside it, or began at a wrong first one.
+        for at in {0, index - 1, index}:
+            if 0 <= at < count:
+                self._verify_one(at)
+        return -1
 
     def _base_id(self, index: int) -> int:
         at = index * _EVENT_BYTES
@@ -219,6 +225,13 @@ class Trace:
         found, expected = event_crc(raw), int.from_bytes(raw[_CRC_OFFSET : _CRC_OFFSET + 4], "little")
         if found != expected:
             raise self._damaged(index, expected, found)
+        # Ids increase. Two whole events that changed places have good checksums, and a search by id would miss them.
+        id_, low, high = self._base_id(index), max(index - 1, 0), min(index + 1, self.events.base_count - 1)
+        if (low < index and self._base_id(low) >= id_) or (high > index and self._base_id(high) <= id_):
+            raise CorruptionError(
+                self._files[FileKind.EVENTS].path, data_offset(FileKind.EVENTS) + index * _EVENT_BYTES,
+                expected="ids that increase", found=[self._base_id(at) for at in range(low, high + 1)],
+            )  # fmt: skip
 
     def _damaged(self, index: int, expected: int, found: int) -> CorruptionError:
         offset = data_offset(FileKind.EVENTS) + index * _EVENT_BYTES
@@ -241,8 +254,9 @@ class Trace:
     def _verify_chunks(self, chunks: NDArray[np.int64]) -> None:
         for chunk in chunks.tolist():
             first = chunk * CHUNK_RECORDS
-            for index in range(first, min(first + CHUNK_RECORDS, self.events.base_count)):
-                self._verify_one(index)
+            records = self.events.base[first : first + CHUNK_RECORDS]
+            for index in np.flatnonzero(event_checksums(records) != records["crc"])[:1].tolist():
+                self._verify_one(first + index)
             self._verified[chunk] = True
 
     def death(self, index: int) -> int:
@@ -302,6 +316,13 @@ class Trace:
         tail = [(src, dst, kind, 0) for src, edges in self._edges.items() for dst, kind in edges]
         merged = np.concatenate([self._base_edges, np.array(tail, EDGE.dtype)])
         return merged[np.argsort(merged["src"], kind="stable")]
+
+
+def event_checksums(events: NDArray[Any]) -> NDArray[np.uint32]:
+    """The crc of each event, EVENT[n] and contiguous: uint32[n]."""
+    out = np.empty(len(events), np.uint32)
+    dispatch.kernels.records_checksum(events.view(np.uint8).reshape(-1, _EVENT_BYTES), _CRC_OFFSET, out)
+    return out
 
 
 def event_crc(raw: memoryview) -> int:

@@ -157,7 +157,9 @@ class SegmentReader:
             start = self.offset + FRAME.size
             yield Frame(lsn, first_id, self.offset, data[start : start + length])
             self.lsn = lsn + 1
-            self.offset = min(padded(start + length, FRAME_ALIGNMENT), len(data))
+            # Even where the file ends before the padding does (a torn growth): the next frame goes to an aligned offset,
+            # since that is where the next replay looks for it.
+            self.offset = padded(start + length, FRAME_ALIGNMENT)
 
     def watermarks(self) -> Iterator[int]:
         """The `durable_lsn` of each valid frame, wherever it stands in the segment."""
@@ -193,11 +195,6 @@ class SegmentReader:
                     )
             at = rest.find(_MAGIC_BYTES, at + 1)
         self.torn = TornTail(self.path, self.offset, len(rest), reason)
-
-    def reject(self, frame: Frame, reason: str) -> None:
-        """Call a checksummed frame unusable after all (its blob is not on disk) and judge it like a bad one."""
-        self.offset, self.lsn = frame.offset, frame.lsn
-        self._judge(reason)
 
 
 class _Waiter:

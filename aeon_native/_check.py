@@ -182,6 +182,14 @@ def rows_checksum(codes: Array, ids: Array, scales: Array, out: Array) -> None:
         _length(name, array.shape[0], codes.shape[0])
 
 
+def records_checksum(records: Array, at: int, out: Array) -> None:
+    _array("records", records, np.uint8, 2)
+    _array("out", out, np.uint32, 1, writable=True, strided=True)
+    _length("out", out.shape[0], records.shape[0])
+    if not 0 <= at <= records.shape[1] - 4 or records.shape[1] < 8:
+        raise ValueError(f"a checksum of 4 bytes at {at} in records of {records.shape[1]}")
+
+
 def rows_verify(codes: Array, meta: Array) -> None:
     _code_bytes(codes)
     _array("meta", meta, META, 1)

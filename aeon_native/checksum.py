@@ -212,6 +212,22 @@ def rows_checksum(codes: Array, ids: Array, scales: Array, out: Array) -> None:
     _check.accepted(_rows_checksum(codes, ids, scales, out))
 
 
+@kernel(types.int64(array(types.uint8, 2), types.int64, array(types.uint32, 1, True)))
+def _records_checksum(records, at, out):
+    n, size = records.shape
+    where = address(records)
+    for i in range(n):
+        state = _advance(_ONES, where, at)
+        out[i] = _advance(state, where + np.uintp(at + 4), size - at - 4) ^ _ONES
+        where += np.uintp(size)
+    return 0
+
+
+def records_checksum(records: Array, at: int, out: Array) -> None:
+    _check.records_checksum(records, at, out)
+    _check.accepted(_records_checksum(records, at, out))
+
+
 @kernel(types.int64(array(types.uint8, 2), array(types.uint8, 2)))
 def _rows_verify(codes, meta):
     n, stride = codes.shape

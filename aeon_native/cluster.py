@@ -111,3 +111,21 @@ def split_rows(vectors: Array, centroids: Array, projections: Array, side: Array
     _same((len(projections), len(side)), (len(vectors), len(vectors)))
     ones: int = _split_rows(vectors, centroids, projections, side)
     return ones
+
+
+@kernel(types.int64(array(types.float32, 2), array(types.float32, 2), array(types.float32, 2, True)))
+def _dot_table(x, y, out):
+    n, width = x.shape
+    for i in range(n):
+        row = address(x) + np.uintp(4 * width * i)
+        for j in range(y.shape[0]):
+            out[i, j] = dot_f32_one(row, address(y) + np.uintp(4 * width * j), width)
+    return 0
+
+
+def dot_table(x: Array, y: Array, out: Array) -> None:
+    _require(x, np.float32, 2)
+    _require(y, np.float32, 2)
+    _require(out, np.float32, 2, writable=True)
+    _same((y.shape[1], x.shape[1] % 64, out.shape), (x.shape[1], 0, (len(x), len(y))))
+    _dot_table(x, y, out)

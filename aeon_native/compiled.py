@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import reference
-from .checksum import crc32c, rows_checksum, rows_verify
+from .checksum import crc32c, records_checksum, rows_checksum, rows_verify
+from .cluster import dot_table, split_rows
 from .int8 import (
     dot_f32,
     dot_int8,
@@ -15,24 +16,45 @@ from .int8 import (
     quantize,
 )
 from .scan import finish_topk, gather_f32, gather_int8, scan_f32, scan_int8
+from .sketch import (
+    clear_lanes,
+    closer_rows,
+    copy_lanes,
+    encode_lanes,
+    insert_rows,
+    nearest_pages,
+    rotate_rows,
+    search_pages,
+)
 
 __all__ = [
+    "clear_lanes",
+    "closer_rows",
+    "copy_lanes",
     "crc32c",
     "dot_f32",
     "dot_int8",
     "dot_int8_int8",
     "dot_rows_f32",
     "dot_rows_int8",
+    "dot_table",
+    "encode_lanes",
     "finish_topk",
     "gather_f32",
     "gather_int8",
+    "insert_rows",
+    "nearest_pages",
     "normalize",
     "prepare_query",
     "quantize",
+    "rotate_rows",
+    "records_checksum",
     "rows_checksum",
     "rows_verify",
     "scan_f32",
     "scan_int8",
+    "search_pages",
+    "split_rows",
 ]
 
 for _name in __all__:

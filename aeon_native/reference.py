@@ -24,24 +24,47 @@ import numpy as np
 
 from . import _check
 from ._check import Array
+from .reference_pages import (
+    clear_lanes,
+    closer_rows,
+    copy_lanes,
+    dot_table,
+    encode_lanes,
+    insert_rows,
+    nearest_pages,
+    rotate_rows,
+    search_pages,
+    split_rows,
+)
 
 __all__ = [
+    "clear_lanes",
+    "closer_rows",
+    "copy_lanes",
     "crc32c",
     "dot_f32",
     "dot_int8",
     "dot_int8_int8",
     "dot_rows_f32",
     "dot_rows_int8",
+    "dot_table",
+    "encode_lanes",
     "finish_topk",
     "gather_f32",
     "gather_int8",
+    "insert_rows",
+    "nearest_pages",
     "normalize",
     "prepare_query",
     "quantize",
+    "rotate_rows",
+    "records_checksum",
     "rows_checksum",
     "rows_verify",
     "scan_f32",
     "scan_int8",
+    "search_pages",
+    "split_rows",
 ]
 
 CODE_MAX = 127
@@ -543,6 +566,28 @@ def _row_crcs(codes: Array, ids: Array, scales: Array) -> Array:
         crcs = np.bitwise_xor.reduce(tables.position.take(tables.offset + message), axis=2)
         out[part] = ~tables.combined(crcs)
     return out
+
+
+def records_checksum(records: Array, at: int, out: Array) -> None:
+    """CRC-32C of each record without the four bytes at `at`, where its own checksum stands.
+
+    records : uint8[n, size], C, read-only; at + 4 <= size
+    out     : uint32[n], any stride, written
+    """
+    _check.records_checksum(records, at, out)
+    tables = _crc_tables()
+    blocks = -(-(records.shape[1] - 4) // _CRC_BLOCK)
+    pad = blocks * _CRC_BLOCK - (records.shape[1] - 4)
+    step = max(1, _CHUNK_BLOCKS // max(1, blocks))
+    for first in range(0, len(records), step):
+        part = records[first : first + step]
+        message = np.zeros((len(part), blocks * _CRC_BLOCK), np.uint8)  # zeros in front contribute nothing
+        message[:, pad : pad + at] = part[:, :at]
+        message[:, pad + at :] = part[:, at + 4 :]
+        message[:, pad : pad + 4] ^= np.uint8(255)
+        message = message.reshape(-1, blocks, _CRC_BLOCK)
+        crcs = np.bitwise_xor.reduce(tables.position.take(tables.offset + message), axis=2)
+        out[first : first + step] = ~tables.combined(crcs)
 
 
 def rows_checksum(codes: Array, ids: Array, scales: Array, out: Array) -> None:

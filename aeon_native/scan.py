@@ -64,10 +64,9 @@ def _sift_down(scores, rows, size, score, row):
 
 @helper
 def _offer(scores, rows, count, score, row):
+    """Offer a score that is not NaN; those never pass the comparison with the k-th score."""
     k = scores.shape[0]
     if count < k:
-        if score != score:
-            return count
         child = count
         while child > 0:
             parent = (child - 1) >> 1

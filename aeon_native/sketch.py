@@ -85,8 +85,8 @@ def _aligned(scratch):
 
 
 @helper
-def _rotate(x, dim, signs):
-    """In place: four rounds of sign flips and a Hadamard transform of the first / last 2^floor(log2 dim) floats."""
+def _rotate(source, x, dim, signs):
+    """x = four rounds of sign flips and a Hadamard transform of the first / last 2^floor(log2 dim) floats of `source`."""
     n = 1
     while 2 * n <= dim:
         n *= 2
@@ -95,7 +95,7 @@ def _rotate(x, dim, signs):
         flips = signs + np.uintp(4 * dim * turn)
         for j in range(0, dim, 16):
             at = np.uintp(4 * j)
-            multiply_16(x + at, flips + at, x + at)
+            multiply_16((source if turn == 0 else x) + at, flips + at, x + at)
         start = x if turn % 2 == 0 else x + np.uintp(4 * (dim - n))
         for j in range(0, n, 16):
             hadamard_16(start + np.uintp(4 * j))
@@ -113,7 +113,8 @@ def _rotate(x, dim, signs):
 def _rotate_rows(vectors, signs):
     n, dim = vectors.shape
     for i in range(n):
-        _rotate(address(vectors) + np.uintp(4 * dim * i), dim, address(signs))
+        row = address(vectors) + np.uintp(4 * dim * i)
+        _rotate(row, row, dim, address(signs))
     return 0
 
 
@@ -143,42 +144,13 @@ def _prepare(ctx, vector, dim, s):
     correction = split_query(query, width, planes) if AVX512 else 0
     q_scale = np.float32(np.float64(largest) / (16256.0 * np.sqrt(total)))
     rotated, lut = s + np.uintp(_ROTATED * width), s + np.uintp(_LUT * width)
-    for j in range(0, width, 16):
-        scale_copy = s + np.uintp(_UNIT * width + 4 * j)
-        multiply_16(scale_copy, np.uintp(ctx[_SIGNS]) + np.uintp(4 * j), rotated + np.uintp(4 * j))
-    _rotate_rest(rotated, width, np.uintp(ctx[_SIGNS]))
+    _rotate(s + np.uintp(_UNIT * width), rotated, width, np.uintp(ctx[_SIGNS]))
     magnitude, widest = absolute_sums(rotated, width)
     limit = np.float32(LUT_MAX if width <= LUT_DIMS else LUT_MAX_LONG)
     multiplier = limit / widest
     for g in range(0, 4 * width, 16):
         lut_16(rotated + np.uintp(g), lut + np.uintp(g), multiplier)
     return q_scale, correction, np.float32(2) * (widest / limit), magnitude
-
-
-@helper
-def _rotate_rest(x, dim, signs):
-    """`_rotate` whose first flips are done."""
-    n = 1
-    while 2 * n <= dim:
-        n *= 2
-    factor = np.float32(1.0 / np.sqrt(np.float64(n)))
-    for turn in range(ROTATIONS):
-        if turn > 0:
-            flips = signs + np.uintp(4 * dim * turn)
-            for j in range(0, dim, 16):
-                at = np.uintp(4 * j)
-                multiply_16(x + at, flips + at, x + at)
-        start = x if turn % 2 == 0 else x + np.uintp(4 * (dim - n))
-        for j in range(0, n, 16):
-            hadamard_16(start + np.uintp(4 * j))
-        h = 16
-        while h < n:
-            for i in range(0, n, 2 * h):
-                for j in range(i, i + h, 16):
-                    butterfly_16(start + np.uintp(4 * j), start + np.uintp(4 * (j + h)))
-            h *= 2
-        for j in range(0, n, 16):
-            scale_16(start + np.uintp(4 * j), factor)
 
 
 @helper
@@ -343,12 +315,14 @@ def _allowed_lanes(numbers, limit, allowed):
 
 
 @helper
-def _scan_pages(ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, stats):
+def _scan_pages(
+    ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, count, stats
+):
     q_scale, correction, a, minus = prepared
     width, row_bytes = ctx[_DIM], ctx[_ROW_BYTES]
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
     step = np.uintp(4 * width + 16 * LANES)
-    waiting = count = blocks = rescored = 0
+    waiting = blocks = rescored = 0
     for p in range(near):
         slot = near_slots[p]
         base = load_f32(np.uintp(ctx[_SLOT_LENGTHS]) + np.uintp(4 * slot)) * near_scores[p]
@@ -403,6 +377,8 @@ def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch
     near_scores, near_slots = np.empty(probes, np.float32), np.empty(probes, np.int64)
     limit = min(limit, ctx[_ROWS])
     for i in range(n):
+        if not 0 <= counts[i] <= scores.shape[1]:
+            return -2
         prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
         if prepared[0] == np.float32(0):
             return i
@@ -410,7 +386,7 @@ def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch
         near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, near_scores, near_slots)
         counts[i] = _scan_pages(
             ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, address(allowed), allowed.shape[0] > 0,
-            scores[i], rows[i], stats,
+            scores[i], rows[i], counts[i], stats,
         )  # fmt: skip
     return -1
 
@@ -445,6 +421,8 @@ def search_pages(
     found: int = _search_pages(
         ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats
     )
+    if found < -1:
+        raise ValueError("search_pages: a count is not one of its k results")
     return found
 
 
@@ -487,7 +465,7 @@ def nearest_pages(
 @helper
 def _encode(residual, width, signs, page, lane, scale, row):
     """Rotate the residual in place and write its sketch into a lane; the row's number comes last."""
-    _rotate(residual, width, signs)
+    _rotate(residual, residual, width, signs)
     _, total = measure_row(residual, width)
     magnitude, _ = absolute_sums(residual, width)
     f = e = np.float32(0)
@@ -717,7 +695,7 @@ def closer_rows(
         _require(value, dtype, ndim)
     _require(out, np.int64, 2, writable=True)
     _same((candidates.shape, out.shape[1], len(counts)), ((2, int(ctx[_DIM])), 3, len(slots)))
-    _scratch(scratch, 4 * int(ctx[_DIM]))
+    _scratch(scratch, int(ctx[_DIM]), 3)
     found: int = _closer_rows(ctx, slots, counts, candidates, margin, scratch, out)
     return found
 
@@ -737,7 +715,7 @@ def _same(found: object, expected: object) -> None:
         raise ValueError(f"arguments do not fit each other: expected {expected}, found {found}")
 
 
-def _scratch(scratch: Array, dim: int) -> None:
+def _scratch(scratch: Array, dim: int, queries: int = 1) -> None:
     _require(scratch, np.uint8, 1, writable=True)
-    if scratch.shape[0] < scratch_bytes(dim):
-        raise ValueError(f"scratch: expected {scratch_bytes(dim)} bytes, found {scratch.shape[0]}")
+    if scratch.shape[0] < queries * scratch_bytes(dim):
+        raise ValueError(f"scratch: expected {queries * scratch_bytes(dim)} bytes, found {scratch.shape[0]}")

@@ -24,8 +24,13 @@ DATA = REPOSITORY.parent / "shared" / "data"
 settings.register_profile(
     "aeon", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-settings.register_profile("aeon-long", parent=settings.get_profile("aeon"), max_examples=2000, stateful_step_count=80)
+settings.register_profile("aeon-long", parent=settings.get_profile("aeon"), max_examples=1000, stateful_step_count=60)
 settings.load_profile(os.environ.get("AEON_HYPOTHESIS", "aeon"))
+
+# Other processes that a test starts are to use the same packages, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([str(Path(aeon.__file__).resolve().parents[1]), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+)
 
 Hook = Callable[[str, str], None]
 
@@ -82,6 +87,10 @@ class HookedFiles(OsFileSystem):
     def open(self, path: str, *, writable: bool = False, create: bool = False) -> OsFile:
         self._call("create" if create else "open_writable" if writable else "open", path)
         return HookedFile(super().open(path, writable=writable, create=create), self._call)
+
+    def listdir(self, path: str) -> list[str]:
+        self._call("listdir", path)
+        return super().listdir(path)
 
     def mkdir(self, path: str) -> None:
         self._call("mkdir", path)

@@ -62,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(terminal, f"{where}{error.strerror or error}")
     except MemoryError:
         return _fail(terminal, "out of memory")
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect, told in one line
+    except Exception as error:
         if os.environ.get("AEON_TRACEBACK"):
             raise
         return _fail(
-            terminal, f"a defect in aeon: {type(error).__name__}: {error} (AEON_TRACEBACK=1 shows where; please report it)"
+            terminal,
+            f"a defect in aeon: {type(error).__name__}: {error} (AEON_TRACEBACK=1 shows where; please report it)",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aeon._version import __version__
 from aeon.cli import values
@@ -19,14 +19,15 @@ A store is a directory; its path is the first argument of every command."""
 
 EPILOG = """\
 first steps:
-  aeon demo                                         see what it does, in ten seconds
+  aeon demo                                 see what it does, in seconds
   aeon remember agent.aeon "Tess moved to Trieste"
   aeon recall agent.aeon "where does Tess live?"
-  aeon ingest agent.aeon chat.jsonl                 a conversation, a memory a line
+  aeon ingest agent.aeon chat.jsonl         a conversation, a memory a line
   aeon sessions agent.aeon
 
 Times are UTC. `-` as a file is stdin or stdout. Every command takes --json.
-Exit codes: 0 done; 1 refused or a problem found, in one line on stderr; 2 wrong usage; 130 interrupted."""
+Exit codes: 0 done; 1 refused or a problem found, in one line on stderr;
+2 wrong usage; 130 interrupted."""
 
 
 class Arguments(Namespace):
@@ -42,6 +43,7 @@ class _Formatter(RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)
+        self._action_max_length = 14  # argparse forgets that commands are indented, and breaks the line of the longest
 
 
 class _CommandParser(ArgumentParser):
@@ -49,7 +51,7 @@ class _CommandParser(ArgumentParser):
 
     _inside = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._inside:  # parse_known_intermixed_args calls this in turn
             return super().parse_known_args(args, namespace)
         self._inside = True
@@ -67,11 +69,13 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aeon {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_CommandParser)
     for add in _COMMANDS:
-        add(commands)
+        add(cast("_Parsers", commands))
     return parser
 
 
-def _add(commands: _Parsers, name: str, function: str, summary: str, details: str = "", example: str = "") -> ArgumentParser:
+def _add(
+    commands: _Parsers, name: str, function: str, summary: str, details: str = "", example: str = ""
+) -> ArgumentParser:
     command = commands.add_parser(
         name,
         help=summary,
@@ -86,32 +90,44 @@ def _add(commands: _Parsers, name: str, function: str, summary: str, details: st
 
 
 def _store(command: ArgumentParser, *, made: bool = False) -> None:
-    command.add_argument("store", metavar="STORE", help="path of the store" + (", made if it is not there" if made else ""))
+    command.add_argument(
+        "store", metavar="STORE", help="path of the store" + (", made if it is not there" if made else "")
+    )
 
 
 def _embed(command: ArgumentParser) -> None:
     command.add_argument(
-        "--embed", metavar="MODULE:NAME", help="the store's own embedder, imported from here; see examples/ (default: built in)"
+        "--embed",
+        metavar="MODULE:NAME",
+        help="the store's own embedder, imported from here; see examples/ (default: built in)",
     )
 
 
 def _durability(command: ArgumentParser) -> None:
     command.add_argument(
-        "--durability", choices=("full", "normal", "off"), default="full",
+        "--durability",
+        choices=("full", "normal", "off"),
+        default="full",
         help="full: acknowledged means on disk (default); normal: survives the process; off: fastest",
-    )  # fmt: skip
+    )
 
 
 def _filters(command: ArgumentParser, *, all_of_them: bool) -> None:
     command.add_argument("--session", metavar="S", action="append", help="only this session; may be given again")
     command.add_argument("--namespace", metavar="A/B", type=values.namespace_argument, help="only below this namespace")
     command.add_argument(
-        "--where", metavar="JSON", type=values.object_argument,
+        "--where",
+        metavar="JSON",
+        type=values.object_argument,
         help="""filter on metadata: '{"topic": "move", "n": {"$gte": 3}}'""",
-    )  # fmt: skip
+    )
     if all_of_them:
-        command.add_argument("--role", metavar="R", action="append", choices=ROLES, help="only this role; may be given again")
-        command.add_argument("--since", metavar="TIME", type=values.time_argument, help="not before: 2026-03-02, or seconds")
+        command.add_argument(
+            "--role", metavar="R", action="append", choices=ROLES, help="only this role; may be given again"
+        )
+        command.add_argument(
+            "--since", metavar="TIME", type=values.time_argument, help="not before: 2026-03-02, or seconds"
+        )
         command.add_argument("--until", metavar="TIME", type=values.time_argument, help="before this time")
 
 
@@ -120,37 +136,57 @@ def _filters(command: ArgumentParser, *, all_of_them: bool) -> None:
 
 def _demo(commands: _Parsers) -> None:
     command = _add(
-        commands, "demo", "demo:demo", "the whole story: remember, recall, crash, recover",
-        "Needs nothing but the installation: no model, no network. Takes a few seconds.", "aeon demo --keep demo.aeon",
-    )  # fmt: skip
-    command.add_argument("--keep", metavar="PATH", help="make the store here and leave it (default: a temporary directory)")
+        commands,
+        "demo",
+        "demo:demo",
+        "the whole story: remember, recall, crash, recover",
+        "Needs nothing but the installation: no model, no network. Takes a few seconds.",
+        "aeon demo --keep demo.aeon",
+    )
+    command.add_argument(
+        "--keep", metavar="PATH", help="make the store here and leave it (default: a temporary directory)"
+    )
 
 
 def _remember(commands: _Parsers) -> None:
     command = _add(
-        commands, "remember", "writing:remember", "keep one memory", "Prints its id, once it is on disk.",
+        commands,
+        "remember",
+        "writing:remember",
+        "keep one memory",
+        "Prints its id, once it is on disk.",
         'aeon remember agent.aeon "Gravy is a dog." --session monday --metadata \'{"topic": "pets"}\'',
-    )  # fmt: skip
+    )
     _store(command, made=True)
     command.add_argument("text", metavar="TEXT", help="the text; - reads stdin")
     command.add_argument("--session", metavar="S", default="default", help="where it belongs (default: %(default)s)")
     command.add_argument("--role", choices=ROLES, default="user", help="who said it (default: %(default)s)")
-    command.add_argument("--namespace", metavar="A/B", type=values.namespace_argument, default=(), help="segments, with slashes")
+    command.add_argument(
+        "--namespace", metavar="A/B", type=values.namespace_argument, default=(), help="segments, with slashes"
+    )
     command.add_argument("--key", help="replace what this key names; the version before stays readable by its id")
     command.add_argument("--metadata", metavar="JSON", type=values.object_argument, help="fields to filter on")
     command.add_argument("--timestamp", metavar="TIME", type=values.time_argument, help="when it was (default: now)")
-    command.add_argument("--vector", metavar="JSON", type=values.vector_argument, help="its vector, if the store keeps yours")
+    command.add_argument(
+        "--vector", metavar="JSON", type=values.vector_argument, help="its vector, if the store keeps yours"
+    )
     _embed(command)
 
 
 def _recall(commands: _Parsers) -> None:
     command = _add(
-        commands, "recall", "reading:recall", "find the memories nearest to a question", "",
+        commands,
+        "recall",
+        "reading:recall",
+        "find the memories nearest to a question",
+        "",
         'aeon recall agent.aeon "where does Tess live?" -k 3 --since 2026-03-01',
-    )  # fmt: skip
+    )
     _store(command)
     command.add_argument("query", metavar="QUERY", help="a text; - reads stdin")
-    command.add_argument("-k", metavar="K", type=values.positive_argument, default=5, help="how many (default: %(default)s)")
+    command.add_argument(
+        "-k", metavar="K", type=values.positive_argument, default=5, help="how many (default: %(default)s)"
+    )
     command.add_argument("--vector", action="store_true", help="QUERY is a vector: a JSON list of numbers")
     command.add_argument("--exact", action="store_true", help="scan every vector")
     command.add_argument("--full", action="store_true", help="whole texts, not their first lines")
@@ -160,12 +196,21 @@ def _recall(commands: _Parsers) -> None:
 
 def _history(commands: _Parsers) -> None:
     command = _add(
-        commands, "history", "reading:history", "show a session, oldest first", "", "aeon history agent.aeon monday --limit 20"
+        commands,
+        "history",
+        "reading:history",
+        "show a session, oldest first",
+        "",
+        "aeon history agent.aeon monday --limit 20",
     )
     _store(command)
     command.add_argument("session", metavar="SESSION")
     command.add_argument(
-        "--limit", metavar="N", type=values.count_argument, default=50, help="the newest N; 0 = all (default: %(default)s)"
+        "--limit",
+        metavar="N",
+        type=values.count_argument,
+        default=50,
+        help="the newest N; 0 = all (default: %(default)s)",
     )
     command.add_argument("--before", metavar="ID", type=values.positive_argument, help="older than this memory")
 
@@ -186,9 +231,13 @@ def _stats(commands: _Parsers) -> None:
 
 def _forget(commands: _Parsers) -> None:
     command = _add(
-        commands, "forget", "writing:forget", "forget memories, by id or all that match",
-        "With filters it asks before it forgets, or wants --yes.", "aeon forget agent.aeon --session monday --dry-run",
-    )  # fmt: skip
+        commands,
+        "forget",
+        "writing:forget",
+        "forget memories, by id or all that match",
+        "With filters it asks before it forgets, or wants --yes.",
+        "aeon forget agent.aeon --session monday --dry-run",
+    )
     _store(command)
     command.add_argument("ids", metavar="ID", nargs="*", type=values.positive_argument)
     _filters(command, all_of_them=False)
@@ -198,64 +247,95 @@ def _forget(commands: _Parsers) -> None:
 
 def _ingest(commands: _Parsers) -> None:
     command = _add(
-        commands, "ingest", "ingest:ingest", "remember every line of a file",
+        commands,
+        "ingest",
+        "ingest:ingest",
+        "remember every line of a file",
         """\
-FILE.jsonl (or .ndjson): one object a line.
+FILE.jsonl (or .ndjson), one object a line:
   text       or content; a list of parts is joined
-  role       or speaker: user, assistant, system, tool; human is user; ai, bot and a speaker called
-             system are assistant; any other name is user. Kept in the metadata where it was changed.
-  session    or session_id, dialogue, conversation: text before numbers
-  timestamp  or created_at: ISO 8601, or a number (seconds, ms, us, ns by its size)
+  role       or speaker: user, assistant, system, tool; human is user; ai, bot
+             and a speaker called system are assistant; other names are user,
+             and kept in the metadata
+  session    or session_id, dialogue, conversation; a text before a number
+  timestamp  or created_at: ISO 8601, or a number (s, ms, us, ns by its size)
   metadata   an object; every field not named here goes there too
-  vector     used if the store keeps its caller's vectors (a new one does, if the first line has one)
-FILE.txt (or .md): one memory a paragraph, or a line (--split line). Both may be gzipped: FILE.jsonl.gz.
+  vector     if the store keeps its caller's vectors; a new one does if the
+             first line has one
+FILE.txt (or .md): a memory a paragraph, or a line (--split line).
+Both may be gzipped: FILE.jsonl.gz.
 
-Every batch is one commit. A broken line stops it: what came before is kept, and the message tells
-the line to go on from.""",
+Every batch is one commit. A broken line stops it: what came before is kept,
+and the message tells the line to go on from.""",
         "aeon ingest agent.aeon chat.jsonl.gz --session monday",
-    )  # fmt: skip
+    )
     _store(command, made=True)
     command.add_argument("file", metavar="FILE", help="- is stdin")
-    command.add_argument("--session", metavar="S", help="session of every memory (default: as the line says, else the file's name)")
+    command.add_argument(
+        "--session", metavar="S", help="session of every memory (default: as the line says, else the file's name)"
+    )
     command.add_argument("--session-field", metavar="FIELD", help="the field that names the session")
     command.add_argument("--role", choices=ROLES, help="role of every memory (default: as the line says, else user)")
-    command.add_argument("--namespace", metavar="A/B", type=values.namespace_argument, default=(), help="of every memory")
-    command.add_argument("--format", choices=("jsonl", "text"), help="of FILE (default: by its name; of stdin: by its first byte)")
     command.add_argument(
-        "--split", choices=("paragraph", "line"), default="paragraph", help="what one memory of a text is (default: %(default)s)"
+        "--namespace", metavar="A/B", type=values.namespace_argument, default=(), help="of every memory"
+    )
+    command.add_argument(
+        "--format", choices=("jsonl", "text"), help="of FILE (default: by its name; of stdin: by its first byte)"
+    )
+    command.add_argument(
+        "--split",
+        choices=("paragraph", "line"),
+        default="paragraph",
+        help="what one memory of a text is (default: %(default)s)",
     )
     command.add_argument(
         "--from-line", metavar="N", type=values.positive_argument, default=1, help="leave out the lines before"
     )
     command.add_argument("--skip-broken", action="store_true", help="go on behind broken lines, and count them")
-    command.add_argument("--batch", metavar="N", type=values.positive_argument, default=1000, help="memories a commit (default: 1000)")
+    command.add_argument(
+        "--batch", metavar="N", type=values.positive_argument, default=1000, help="memories a commit (default: 1000)"
+    )
     _durability(command)
     _embed(command)
 
 
 def _export(commands: _Parsers) -> None:
     command = _add(
-        commands, "export", "transfer:export", "write all current memories as JSON lines",
+        commands,
+        "export",
+        "transfer:export",
+        "write all current memories as JSON lines",
         """\
-The first line describes the store, every other one is a memory, in the order of ids. Older versions
-under a key are left out. Bytes in metadata become {"$base64": ...}.""",
+The first line describes the store, every other one is a memory, in the order
+of ids. Older versions under a key are left out. What JSON cannot say is
+wrapped: bytes in metadata become {"$base64": ...}.""",
         "aeon export agent.aeon backup.jsonl --vectors",
-    )  # fmt: skip
+    )
     _store(command)
     command.add_argument("file", metavar="FILE", nargs="?", default="-", help="default: stdout")
-    command.add_argument("--vectors", choices=("base64", "list"), nargs="?", const="base64", help="write vectors too (base64: of float32)")
+    command.add_argument(
+        "--vectors",
+        choices=("base64", "list"),
+        nargs="?",
+        const="base64",
+        help="write vectors too (base64: of float32)",
+    )
     command.add_argument("--force", action="store_true", help="replace FILE if it is there")
 
 
 def _import(commands: _Parsers) -> None:
     command = _add(
-        commands, "import", "transfer:import_", "read what export wrote",
+        commands,
+        "import",
+        "transfer:import_",
+        "read what export wrote",
         """\
-Memories get new ids; parents and refs are mapped to them. Text, session, role, timestamp, namespace,
-key and metadata are kept. Without vectors in FILE the texts are embedded anew, so a store moves to
-another embedder by export, and import --embed.""",
+Memories get new ids; parents and refs are mapped to them. Text, session,
+role, timestamp, namespace, key and metadata are kept. Without vectors in FILE
+the texts are embedded anew: export, then import --embed, moves a store to
+another embedder.""",
         "aeon import copy.aeon backup.jsonl",
-    )  # fmt: skip
+    )
     _store(command, made=True)
     command.add_argument("file", metavar="FILE", help="- is stdin")
     _durability(command)
@@ -265,46 +345,83 @@ another embedder by export, and import --embed.""",
 def _check(commands: _Parsers) -> None:
     _store(
         _add(
-            commands, "check", "reading:check", "verify every byte of the store against every other",
-            "Changes nothing. Exit code 1 if a problem was found.", "aeon check agent.aeon",
+            commands,
+            "check",
+            "reading:check",
+            "verify every byte of the store against every other",
+            "Changes nothing. Exit code 1 if a problem was found.",
+            "aeon check agent.aeon",
         )
-    )  # fmt: skip
+    )
 
 
 def _inspect(commands: _Parsers) -> None:
     command = _add(
-        commands, "inspect", "inspection:inspect", "show what is in a file of a store, byte by byte",
+        commands,
+        "inspect",
+        "inspection:inspect",
+        "show what is in a file of a store, byte by byte",
         """\
-Any of them: MANIFEST, LOCK, wal/*.wal, gen-*/*.arena, gen-*/*.tbl; or a store, for the list of its
-files. Fields are named as in docs/FORMAT.md. A damaged file is described as far as it goes, and
-makes the exit code 1. Changes nothing.""",
+Any of them: MANIFEST, LOCK, wal/*.wal, gen-*/*.arena, gen-*/*.tbl; or a
+store, for the list of its files. Fields are named as in docs/FORMAT.md. A
+damaged file is described as far as it goes, and makes the exit code 1.
+Changes nothing.""",
         "aeon inspect agent.aeon/wal/00000001.wal --limit 3 --fields",
-    )  # fmt: skip
-    command.add_argument("file", metavar="FILE")
-    command.add_argument("--offset", metavar="BYTE", type=values.count_argument, default=0, help="begin at the first record from here on")
-    command.add_argument(
-        "--limit", metavar="N", type=values.count_argument, default=20, help="records to show; 0 = all (default: %(default)s)"
     )
-    command.add_argument("--fields", action="store_true", help="every field of every record on its own line, with its meaning")
+    command.add_argument("file", metavar="FILE")
+    command.add_argument(
+        "--offset", metavar="BYTE", type=values.count_argument, default=0, help="begin at the first record from here on"
+    )
+    command.add_argument(
+        "--limit",
+        metavar="N",
+        type=values.count_argument,
+        default=20,
+        help="records to show; 0 = all (default: %(default)s)",
+    )
+    command.add_argument(
+        "--fields", action="store_true", help="every field of every record on its own line, with its meaning"
+    )
 
 
 def _checkpoint(commands: _Parsers) -> None:
     _store(
         _add(
-            commands, "checkpoint", "writing:checkpoint", "fold the log into a generation",
-            "The next open then replays nothing.", "aeon checkpoint agent.aeon",
+            commands,
+            "checkpoint",
+            "writing:checkpoint",
+            "fold the log into a generation",
+            "The next open then replays nothing.",
+            "aeon checkpoint agent.aeon",
         )
-    )  # fmt: skip
+    )
 
 
 def _warmup(commands: _Parsers) -> None:
     _add(
-        commands, "warmup", "writing:warmup", "compile the kernels ahead of their first use",
-        "Works without a store. The compiled code is kept, so it is done once per machine.", "aeon warmup",
-    )  # fmt: skip
+        commands,
+        "warmup",
+        "writing:warmup",
+        "compile the kernels ahead of their first use",
+        "Works without a store. The compiled code is kept, so it is done once per machine.",
+        "aeon warmup",
+    )
 
 
 _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
-    _demo, _remember, _recall, _history, _get, _sessions, _stats, _forget, _ingest, _export, _import, _check, _inspect,
-    _checkpoint, _warmup,
-)  # fmt: skip
+    _demo,
+    _remember,
+    _recall,
+    _history,
+    _get,
+    _sessions,
+    _stats,
+    _forget,
+    _ingest,
+    _export,
+    _import,
+    _check,
+    _inspect,
+    _checkpoint,
+    _warmup,
+)

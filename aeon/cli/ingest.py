@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from aeon import intake
-from aeon.atlas import as_vectors
+from aeon.atlas import Atlas, as_vectors
 from aeon.cli.arguments import Arguments
 from aeon.cli.sources import JSONL, BadLine, Record, Source, json_objects, read_turn, text_records
 from aeon.cli.stores import describe, open_to_write, require_embedder
@@ -24,13 +24,19 @@ from aeon.errors import AeonError, UsageError
 from aeon.store import Store
 
 BATCH_BYTES_MAX = 64 << 20  # of text: keeps a commit of long texts far from the limit of a frame
+CHECKPOINT_FROM = (
+    10_000  # memories: replaying more than these makes every later command slower than this one checkpoint
+)
 _BROKEN_SHOWN = 5
 
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
     """Let Ctrl-C wait until the block has ended: a commit is acknowledged, and counted, or it is not."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) != signal.default_int_handler:
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) != signal.default_int_handler
+    ):
         yield
         return
     caught: list[int] = []
@@ -66,8 +72,11 @@ def batches(records: Iterator[Record], count: int) -> Iterator[list[Record]]:
         yield batch
 
 
-def first_refused(records: Sequence[Record], dim: int) -> tuple[int, BadLine] | None:
-    """Which record of a refused batch the store does not take, and why; None if each would pass."""
+def first_refused(records: Sequence[Record], atlas: Atlas | None) -> tuple[int, BadLine] | None:
+    """Which record of a refused batch the store does not take, and why; None if each would pass.
+
+    atlas : of the store; None before there is one, when any vector will do that has a direction.
+    """
     for n, record in enumerate(records):
         try:
             intake.encode_text(record.text)
@@ -81,7 +90,8 @@ def first_refused(records: Sequence[Record], dim: int) -> tuple[int, BadLine] | 
             intake.pack_metadata(record.metadata)
             intake.check_refs(record.refs)
             if record.vector is not None:
-                as_vectors(record.vector, dim)
+                judge = atlas or Atlas({}, len(record.vector), "int8")
+                judge.encode(as_vectors(record.vector, judge.dim))
         except UsageError as error:
             return n, BadLine(record.line, str(error))
     return None
@@ -113,7 +123,7 @@ class Loader:
                     self.last_line = batch[-1].end or batch[-1].line
                 return
             except UsageError as error:
-                found = first_refused(batch, self._store.atlas.dim)
+                found = first_refused(batch, self._store._engine.atlas)
                 if found is None:
                     raise error
                 at, reason = found
@@ -123,6 +133,12 @@ class Loader:
                 if not self._skip:
                     raise reason from None
                 self.broken.append(reason)
+
+
+def finish(store: Store, kept: int) -> None:
+    """Fold a long load into a generation, so that whoever opens the store next does not replay it."""
+    if kept >= CHECKPOINT_FROM:
+        store.checkpoint()
 
 
 def ingest(arguments: Arguments, terminal: Terminal) -> int:
@@ -140,10 +156,13 @@ def ingest(arguments: Arguments, terminal: Terminal) -> int:
                 before = store.lsn
                 loader = Loader(store, _committer(arguments, terminal, store, source.name), skip=arguments.skip_broken)
                 reader.broken = loader.broken = [*reader.broken]
-                with terminal.progress(f"ingesting {source.name}", source.size, size=source.size is not None) as progress:
+                with terminal.progress(
+                    f"ingesting {source.name}", source.size, size=source.size is not None
+                ) as progress:
                     for batch in batches(chain([first], records), arguments.batch):
                         loader.load(batch)
                         progress.to(source.position(), note=show_count(loader.kept, "memory"))
+                    finish(store, loader.kept)
                 commits, sessions = store.lsn - before, len(store.sessions())
         except KeyboardInterrupt:
             if loader is not None:
@@ -206,12 +225,13 @@ class _Reader:
 def _kept(loader: Loader | None) -> str:
     if loader is None or not loader.kept:
         return "nothing was kept"
-    return f"{show_count(loader.kept, 'memory')} before it kept: go on with --from-line {loader.last_line + 1}"
+    kept = f"{show_count(loader.kept, 'memory')}, up to line {loader.last_line:,}, kept"
+    return f"{kept}: go on with --from-line {loader.last_line + 1}"
 
 
 def _open(arguments: Arguments, terminal: Terminal, first: Record) -> Store:
     """Open or make the store; a new one keeps the vectors of the file if its first line has one."""
-    refused = first_refused([first], len(first.vector) if first.vector is not None else 1)
+    refused = first_refused([first], None)
     if refused and not arguments.skip_broken:
         raise refused[1]  # before a store is made for nothing
     dim = None
@@ -250,14 +270,27 @@ def _committer(
 
 
 def _report(
-    arguments: Arguments, terminal: Terminal, loader: Loader, reader: _Reader, seconds: float, commits: int, sessions: int
+    arguments: Arguments,
+    terminal: Terminal,
+    loader: Loader,
+    reader: _Reader,
+    seconds: float,
+    commits: int,
+    sessions: int,
 ) -> None:
     if terminal.as_json:
-        terminal.emit({
-            "store": arguments.store, "memories": loader.kept, "commits": commits, "sessions": sessions,
-            "last_line": loader.last_line, "empty": reader.empty, "seconds": round(seconds, 3),
-            "broken": [{"line": error.line, "message": str(error)} for error in loader.broken],
-        })  # fmt: skip
+        terminal.emit(
+            {
+                "store": arguments.store,
+                "memories": loader.kept,
+                "commits": commits,
+                "sessions": sessions,
+                "last_line": loader.last_line,
+                "empty": reader.empty,
+                "seconds": round(seconds, 3),
+                "broken": [{"line": error.line, "message": str(error)} for error in loader.broken],
+            }
+        )
         return
     for error in loader.broken[:_BROKEN_SHOWN]:
         terminal.note(f"skipped {error}")
@@ -266,8 +299,7 @@ def _report(
     if reader.empty:
         terminal.note(f"{show_count(reader.empty, 'line')} without text left out")
     rate = f", {loader.kept / seconds:,.0f} a second" if loader.kept >= 1000 else ""
-    terminal.line(
+    terminal.text(
         f"remembered {show_count(loader.kept, 'memory')} in {show_count(commits, 'commit')} "
         f"({seconds:.2f} s{rate}); the store has {show_count(sessions, 'session')}"
     )
-

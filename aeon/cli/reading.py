@@ -10,10 +10,9 @@ from dataclasses import asdict
 
 from aeon import check as checks
 from aeon.cli.arguments import Arguments
-from aeon.cli.stores import exists, open_to_read
+from aeon.cli.stores import open_to_read
 from aeon.cli.terminal import Terminal, columns, printable, shorten
 from aeon.cli.values import CommandError, show_bytes, show_count, show_time, vector_argument
-from aeon.errors import NotAStoreError
 from aeon.files import FileSystem, OsFileSystem, absolute, read_whole
 from aeon.manifest import MANIFEST_NAME
 from aeon.results import CheckReport, Hit, Memory
@@ -42,9 +41,16 @@ def recall(arguments: Arguments, terminal: Terminal) -> int:
             raise CommandError(f"QUERY: {error}") from None
     with open_to_read(arguments) as store:
         hits = store.recall(
-            query, arguments.k, session=arguments.session, namespace=arguments.namespace, where=arguments.where,
-            since=arguments.since, until=arguments.until, roles=arguments.role, exact=arguments.exact,
-        )  # fmt: skip
+            query,
+            arguments.k,
+            session=arguments.session,
+            namespace=arguments.namespace,
+            where=arguments.where,
+            since=arguments.since,
+            until=arguments.until,
+            roles=arguments.role,
+            exact=arguments.exact,
+        )
         if terminal.as_json:
             for hit in hits:
                 terminal.emit(hit.to_dict())
@@ -74,7 +80,13 @@ def history(arguments: Arguments, terminal: Terminal) -> int:
             names = [session.name for session in store.sessions()]
             if arguments.session not in names:
                 near = difflib.get_close_matches(arguments.session, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else "; `aeon sessions` lists them" if names else ": the store is empty"
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else "; `aeon sessions` lists them"
+                    if names
+                    else ": the store is empty"
+                )
                 raise CommandError(f"no session {arguments.session!r}{hint}")
         for memory in memories:
             if terminal.as_json:
@@ -144,18 +156,21 @@ def stats(arguments: Arguments, terminal: Terminal) -> int:
         terminal.emit(asdict(found))
         return 0
     older = found.events - found.memories
-    _pairs(terminal, [
-        ("store", found.path),
-        ("memories", f"{found.memories:,}" + (f"  ({older:,} more replaced or forgotten, still in the files)" if older else "")),
-        ("vectors", f"{found.vectors:,} of {found.dim} dims, {found.rows}"),
-        ("embedder", found.embedder or "none: the caller brings the vectors"),
-        ("sessions", f"{found.sessions:,}"),
-        ("keys", f"{found.keys:,}"),
-        ("commits", f"{found.lsn:,}"),
-        ("generation", f"{found.generation}" if found.generation else "none yet: everything is in the log"),
-        ("log", f"{show_bytes(found.log_bytes)}, replayed at the next open"),
-        ("on disk", show_bytes(found.disk_bytes)),
-    ])  # fmt: skip
+    _pairs(
+        terminal,
+        [
+            ("store", found.path),
+            ("memories", f"{found.memories:,}" + (f"  ({older:,} more replaced or forgotten)" if older else "")),
+            ("vectors", f"{found.vectors:,} of {found.dim} dims, {found.rows}"),
+            ("embedder", found.embedder or "none: the caller brings the vectors"),
+            ("sessions", f"{found.sessions:,}"),
+            ("keys", f"{found.keys:,}"),
+            ("commits", f"{found.lsn:,}"),
+            ("generation", f"{found.generation}" if found.generation else "none yet: everything is in the log"),
+            ("log", f"{show_bytes(found.log_bytes)}, replayed at the next open"),
+            ("on disk", show_bytes(found.disk_bytes)),
+        ],
+    )
     return 0
 
 
@@ -164,8 +179,6 @@ def stats(arguments: Arguments, terminal: Terminal) -> int:
 
 def check(arguments: Arguments, terminal: Terminal) -> int:
     """`aeon check STORE`."""
-    if not exists(arguments.store):
-        raise NotAStoreError(f"{arguments.store}: no aeon store here (no {MANIFEST_NAME})")
     begin = time.perf_counter()
     report = _check_beside_a_writer(OsFileSystem(), absolute(arguments.store), terminal)
     seconds = time.perf_counter() - begin
@@ -176,9 +189,11 @@ def check(arguments: Arguments, terminal: Terminal) -> int:
     for problem in report.problems:
         where = problem.path if problem.offset < 0 else f"{problem.path}, offset {problem.offset}"
         terminal.line(f"{terminal.styled('✗', 'bad')} {printable(f'{where}: {problem.message}')}")
-    verified = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+    verified = ", ".join(f"{count:,} {what}" for what, count in report.counts.items() if count)
     if report.ok:
-        terminal.line(f"{terminal.styled('✓', 'good')} no problem found; verified {verified} in {seconds:.2f} s")
+        terminal.line(
+            f"{terminal.styled('✓', 'good')} no problem found in {verified or 'an empty store'}; {seconds:.2f} s"
+        )
         return 0
     terminal.note(f"{arguments.store}: {show_count(len(report.problems), 'problem')} found")
     return 1

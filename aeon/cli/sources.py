@@ -1,4 +1,4 @@
-"""Reading what is to be ingested: lines of a file, and from lines records. Nothing is held longer than a line or paragraph."""
+"""Reading what is to be ingested: lines, and from lines records. Nothing is held longer than a line or paragraph."""
 
 from __future__ import annotations
 
@@ -25,9 +25,16 @@ _SUFFIXES = {".jsonl": JSONL, ".ndjson": JSONL, ".txt": TEXT, ".text": TEXT, ".m
 
 # How data sets and logs call the same roles. A *speaker* called system is the one a user talks to.
 _ROLE_ALIASES = {
-    "human": "user", "customer": "user", "ai": "assistant", "bot": "assistant", "model": "assistant", "agent": "assistant",
-    "chatbot": "assistant", "developer": "system", "function": "tool",
-}  # fmt: skip
+    "human": "user",
+    "customer": "user",
+    "ai": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "agent": "assistant",
+    "chatbot": "assistant",
+    "developer": "system",
+    "function": "tool",
+}
 _SPEAKER_ALIASES = {**_ROLE_ALIASES, "system": "assistant"}
 _SESSION_FIELDS = ("session", "session_id", "dialogue", "dialogue_id", "conversation", "conversation_id")
 _TIME_FIELDS = ("timestamp", "created_at")
@@ -99,13 +106,13 @@ class Source:
     def guess_format(self) -> str:
         """The format: by the name, of stdin by the first byte that is no white space."""
         if self._is_stdin:
-            head = self._lines.peek(512) if isinstance(self._lines, io.BufferedReader) else self._lines.peek(512)
+            head = self._lines.peek(512)
             return JSONL if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" else TEXT
         if self._suffix in _SUFFIXES:
             return _SUFFIXES[self._suffix]
         if self._suffix == ".json":
             raise CommandError(
-                f"{self.path} is one JSON document; an object a line is needed: jq -c '.[]' {self.path} > {self.name}.jsonl"
+                f"{self.path} is one JSON document; an object a line is needed: jq -c '.[]' {self.path} makes them"
             )
         raise CommandError(f"{self.path}: not .jsonl, .ndjson, .txt or .md; say --format jsonl or --format text")
 
@@ -152,7 +159,10 @@ def text_records(source: Source, *, split: str, first: int) -> Iterator[Record |
             paragraph.append(line.rstrip())
             size += len(line) + 1
             if size > TEXT_BYTES_MAX:
-                raise BadLine(start, f"a paragraph of more than {TEXT_BYTES_MAX:,} bytes; --split line makes a memory of each line")
+                raise BadLine(
+                    start,
+                    f"a paragraph of more than {TEXT_BYTES_MAX:,} bytes; --split line makes a memory of each line",
+                )
         elif paragraph:
             yield Record(start, "\n".join(paragraph), end=number)
             paragraph = []
@@ -186,8 +196,14 @@ def _parse(number: int, line: str) -> dict[str, Any] | BadLine:
 
 def _kind(value: Any) -> str:
     names: dict[type, str] = {
-        list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", dict: "an object", type(None): "null",
-    }  # fmt: skip
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        dict: "an object",
+        type(None): "null",
+    }
     return names.get(type(value), type(value).__name__)
 
 
@@ -214,7 +230,9 @@ def _take_text(number: int, fields: dict[str, Any]) -> str:
     value = fields.pop(name)
     if isinstance(value, list):  # parts of a message; pictures and calls are not text
         value = "\n".join(
-            part if isinstance(part, str) else str(part.get("text") or "") for part in value if isinstance(part, (str, dict))
+            part if isinstance(part, str) else str(part.get("text") or "")
+            for part in value
+            if isinstance(part, (str, dict))
         )
     if value is None:  # a turn that only calls a tool
         return ""
@@ -227,13 +245,18 @@ def _take_metadata(number: int, fields: dict[str, Any]) -> dict[str, Any]:
     value = fields.pop("metadata", None)
     if value is not None and not isinstance(value, dict):
         raise BadLine(number, f'"metadata" is {_kind(value)}, not an object')
+    return value or {}
+
+
+def _unwrapped(number: int, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata as it was before export made JSON of it."""
     try:
-        metadata = from_json(value or {})
-    except (ValueError, TypeError) as error:
+        found = from_json(metadata)
+    except (ValueError, TypeError, AttributeError) as error:
         raise BadLine(number, f'"metadata": {error}') from None
-    if not isinstance(metadata, dict):
+    if not isinstance(found, dict):
         raise BadLine(number, '"metadata" is one wrapped value, not an object')
-    return metadata
+    return found
 
 
 def _take_session(number: int, fields: dict[str, Any], wanted: str | None) -> tuple[str | None, str]:
@@ -286,7 +309,8 @@ def _vector(number: int, value: Any) -> Any:
         if isinstance(value, str):
             return np.frombuffer(base64.b64decode(value, validate=True), "<f4")
         if isinstance(value, list):
-            vector = np.array(value, np.float32)
+            with np.errstate(over="ignore"):  # infinite, and refused as such
+                vector = np.array(value, np.float32)
             if vector.ndim == 1 and len(vector):
                 return vector
     except (ValueError, TypeError, OverflowError):
@@ -301,7 +325,9 @@ def read_exported(number: int, fields: dict[str, Any]) -> Record:
         raise BadLine(number, '"text" is missing: not a line of an export; `aeon ingest` reads other shapes')
     session, role, timestamp, key = (fields.get(name) for name in ("session", "role", "timestamp", "key"))
     if not isinstance(session, str) or role not in ROLES:
-        raise BadLine(number, '"session" or "role" is missing: not a line of an export; `aeon ingest` reads other shapes')
+        raise BadLine(
+            number, '"session" or "role" is missing: not a line of an export; `aeon ingest` reads other shapes'
+        )
     if isinstance(timestamp, bool) or not isinstance(timestamp, int):
         raise BadLine(number, '"timestamp" is not a whole number of microseconds')
     if key is not None and not isinstance(key, str):
@@ -313,6 +339,16 @@ def read_exported(number: int, fields: dict[str, Any]) -> Record:
     if any(id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int)) for id_ in ids):
         raise BadLine(number, '"id", "parent" or "refs" is not an id')
     return Record(
-        number, text, session, role, timestamp, _take_metadata(number, dict(fields)), _vector(number, fields.get("vector")),
-        tuple(namespace), key, ids[0], ids[1], tuple(refs),
-    )  # fmt: skip
+        number,
+        text,
+        session,
+        role,
+        timestamp,
+        _unwrapped(number, _take_metadata(number, dict(fields))),
+        _vector(number, fields.get("vector")),
+        tuple(namespace),
+        key,
+        ids[0],
+        ids[1],
+        tuple(refs),
+    )

@@ -1,6 +1,6 @@
 """What a command shows: text, tables and progress. With rich, and on a terminal, they are rich's; else plain text.
 
-A command gets one `Terminal` and prints through nothing else. Results go to stdout, everything about the work (progress,
+A command gets one `Terminal` and prints through nothing else. Results go to stdout, what is about the work (progress,
 notes, errors) to stderr. Whatever comes out of a store is made printable first: a memory may hold escape sequences.
 """
 
@@ -116,7 +116,9 @@ class Terminal:
         self.out = out if out is not None else sys.stdout
         self.err = err if err is not None else sys.stderr
         self.interactive = _is_terminal(self.out)
-        self.width = max(WIDTH_MIN, min(shutil.get_terminal_size().columns, WIDTH_MAX)) if self.interactive else WIDTH_MAX
+        self.width = (
+            max(WIDTH_MIN, min(shutil.get_terminal_size().columns, WIDTH_MAX)) if self.interactive else WIDTH_MAX
+        )
         self._colour = self.interactive and _wants_colour()
         for stream in (self.out, self.err):
             reconfigure = getattr(stream, "reconfigure", None)
@@ -135,10 +137,10 @@ class Terminal:
         """Print one line as it is; `text` is printable and styled already."""
         self.out.write(f"{self._encodable(text)}\n")
 
-    def text(self, text: str, *, indent: int = 0, style: str = "", lines: bool = True) -> None:
-        """Print a paragraph: wrapped on a terminal, one line in a pipe."""
-        shown = printable(text, lines=lines)
-        rows = wrap(shown, self.width - indent) if self.interactive else shown.split("\n")
+    def text(self, text: str, *, indent: int = 0, style: str = "", fill: bool = False) -> None:
+        """Print a paragraph: wrapped on a terminal; in a pipe as it is, unless `fill` wraps it there too."""
+        shown = printable(text, lines=True)
+        rows = wrap(shown, self.width - indent) if self.interactive or fill else shown.split("\n")
         for row in rows:
             self.line(" " * indent + self.styled(row, style))
 
@@ -275,7 +277,11 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _wants_colour() -> bool:
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and (os.name != "nt" or "WT_SESSION" in os.environ)
+    return (
+        not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+        and (os.name != "nt" or "WT_SESSION" in os.environ)
+    )
 
 
 def _has_rich() -> bool:

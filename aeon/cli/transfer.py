@@ -7,20 +7,21 @@ other line is a memory with its id, in the order of ids, so a parent comes befor
 from __future__ import annotations
 
 import base64
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeon.cli.arguments import Arguments
-from aeon.cli.ingest import Loader, batches
+from aeon.cli.ingest import Loader, batches, finish
 from aeon.cli.sources import BadLine, Record, Source, json_objects, read_exported
-from aeon.cli.stores import chosen_embedder, describe, memory_at, open_to_read, open_to_write, select
+from aeon.cli.stores import describe, memory_at, open_to_read, open_to_write, select
 from aeon.cli.terminal import Terminal
 from aeon.cli.values import CommandError, show_count, to_json
 from aeon.embedder import HashEmbedder
@@ -43,16 +44,21 @@ _PROGRESS_EVERY = 256
 def export(arguments: Arguments, terminal: Terminal) -> int:
     """`aeon export STORE [FILE]`."""
     begin = time.perf_counter()
-    with open_to_read(arguments) as store, _output(arguments, terminal) as out:
+    with open_to_read(arguments) as store, _output(arguments, terminal) as write:
         view, indexes = select(store, Filters())
         manifest = view.engine.manifest
-        _write(out, {
-            "aeon_export": EXPORT_VERSION, "memories": len(indexes), "embedder": manifest.embedder, "dim": manifest.dim,
-            "vectors": arguments.vectors or "none",
-        })  # fmt: skip
+        write(
+            {
+                "aeon_export": EXPORT_VERSION,
+                "memories": len(indexes),
+                "embedder": manifest.embedder,
+                "dim": manifest.dim,
+                "vectors": arguments.vectors or "none",
+            },
+        )
         with terminal.progress("exporting", len(indexes)) as progress:
             for done, index in enumerate(indexes):
-                _write(out, _line(memory_at(view, index), arguments.vectors))
+                write(_line(memory_at(view, index), arguments.vectors))
                 if done % _PROGRESS_EVERY == 0:
                     progress.to(done)
     if arguments.file != "-":
@@ -60,7 +66,7 @@ def export(arguments: Arguments, terminal: Terminal) -> int:
         if terminal.as_json:
             terminal.emit({"memories": len(indexes), "file": arguments.file, "seconds": round(seconds, 3)})
         else:
-            terminal.line(f"wrote {show_count(len(indexes), 'memory')} to {arguments.file} ({seconds:.2f} s)")
+            terminal.text(f"wrote {show_count(len(indexes), 'memory')} to {arguments.file} ({seconds:.2f} s)")
     return 0
 
 
@@ -68,24 +74,18 @@ def _line(memory: Memory, vectors: str | None) -> dict[str, Any]:
     fields = memory.to_dict()
     if vectors and memory.vector is not None:
         vector = memory.vector.astype("<f4")
-        fields["vector"] = base64.b64encode(vector.tobytes()).decode("ascii") if vectors == "base64" else vector.tolist()
+        fields["vector"] = (
+            base64.b64encode(vector.tobytes()).decode("ascii") if vectors == "base64" else vector.tolist()
+        )
     return fields
 
 
-def _write(out: TextIO, fields: dict[str, Any]) -> None:
-    import json
-
-    out.write(json.dumps(to_json(fields), ensure_ascii=False, separators=(",", ":")) + "\n")
-
-
 @contextmanager
-def _output(arguments: Arguments, terminal: Terminal) -> Iterator[TextIO]:
-    """Where the export goes: UTF-8, for its owner only, and under its name only once it is whole."""
+def _output(arguments: Arguments, terminal: Terminal) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes a line. A file is UTF-8, for its owner only, and under its name only once it is whole."""
     path = arguments.file
     if path == "-":
-        terminal.flush()
-        with open(terminal.out.fileno(), "w", encoding="utf-8", newline="\n", closefd=False) as out:
-            yield out
+        yield terminal.emit
         return
     if os.path.lexists(path) and not arguments.force:
         raise CommandError(f"{path} is there already; --force replaces it")
@@ -93,7 +93,11 @@ def _output(arguments: Arguments, terminal: Terminal) -> Iterator[TextIO]:
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     try:
         with open(descriptor, "w", encoding="utf-8", newline="\n") as out:
-            yield out
+
+            def write(fields: dict[str, Any]) -> None:
+                out.write(json.dumps(to_json(fields), ensure_ascii=False, separators=(",", ":")) + "\n")
+
+            yield write
             out.flush()
             os.fsync(out.fileno())
         os.replace(part, path)
@@ -123,16 +127,18 @@ def import_(arguments: Arguments, terminal: Terminal) -> int:
         importer = None
         loader = None
         try:
-            objects = json_objects(source)
-            header, objects = _header(source, objects)
+            header, objects = _header(source, json_objects(source))
+            records = _records(objects)
+            first = [record for record in [next(records, None)] if record is not None]  # read before a store is made
             with _open(arguments, terminal, header) as store:
                 importer = _Importer(store, _vector_maker(arguments, terminal, store, header))
                 loader = Loader(store, importer.commit)
                 total = header.get("memories")
                 with terminal.progress("importing", total) as progress:
-                    for batch in batches(_records(objects), _BATCH):
+                    for batch in batches(chain(first, records), _BATCH):
                         loader.load(batch)
                         progress.to(loader.kept, note=show_count(loader.kept, "memory"))
+                    finish(store, loader.kept)
             if isinstance(total, int) and loader.kept != total:
                 raise CommandError(f"{source.path} is not whole: it was written with {show_count(total, 'memory')}")
         except (AeonError, OSError, KeyboardInterrupt) as error:
@@ -151,13 +157,19 @@ def import_(arguments: Arguments, terminal: Terminal) -> int:
 
 def _report(arguments: Arguments, terminal: Terminal, kept: int, importer: _Importer, seconds: float) -> None:
     if terminal.as_json:
-        terminal.emit({
-            "store": arguments.store, "memories": kept, "first_id": importer.first_id, "last_id": importer.last_id,
-            "links_dropped": importer.dropped, "seconds": round(seconds, 3),
-        })  # fmt: skip
+        terminal.emit(
+            {
+                "store": arguments.store,
+                "memories": kept,
+                "first_id": importer.first_id,
+                "last_id": importer.last_id,
+                "links_dropped": importer.dropped,
+                "seconds": round(seconds, 3),
+            }
+        )
         return
     ids = f"; their ids are new, #{importer.first_id} to #{importer.last_id}" if kept else ""
-    terminal.line(f"imported {show_count(kept, 'memory')} ({seconds:.2f} s){ids}")
+    terminal.text(f"imported {show_count(kept, 'memory')} ({seconds:.2f} s){ids}")
     if importer.dropped:
         terminal.note(f"{show_count(importer.dropped, 'link')} to memories that are not in the file left out")
 
@@ -176,7 +188,9 @@ def _header(
     if version is None:
         return {"vectors": "list" if "vector" in fields else "none"}, chain([first], objects)
     if not isinstance(version, int) or version > EXPORT_VERSION:
-        raise BadLine(number, f"an export of version {version}; this aeon reads up to {EXPORT_VERSION}: update aeon-memory")
+        raise BadLine(
+            number, f"an export of version {version}; this aeon reads up to {EXPORT_VERSION}: update aeon-memory"
+        )
     dim, embedder = fields.get("dim"), fields.get("embedder")
     if type(dim) is not int or not 1 <= dim <= DIM_MAX or not isinstance(embedder, str):
         raise BadLine(number, '"dim" or "embedder" is missing in the header')
@@ -220,9 +234,13 @@ def _vector_maker(
         return lambda batch: [record.vector for record in batch]
     embed: Embed | None = store._embed
     if isinstance(embed, _Recorded) or (embed is None and maker):
-        raise CommandError(f"the vectors in {arguments.store} are made by {maker!r}: say where it is with --embed MODULE:NAME")
+        raise CommandError(
+            f"the vectors in {arguments.store} are made by {maker!r}: say where it is with --embed MODULE:NAME"
+        )
     if embed is None:
-        terminal.note(f"{arguments.store} keeps its caller's vectors and the file has none that fit: recall will not find these")
+        terminal.note(
+            f"{arguments.store} keeps its caller's vectors and the file has none that fit: recall will not find these"
+        )
         return lambda batch: [None] * len(batch)
     known: Embed = embed
     return lambda batch: list(embed_texts(known, [record.text for record in batch], store.atlas.dim))
@@ -252,19 +270,25 @@ class _Importer:
 
         with self._store.transaction():
             ids: list[int] = []
-            for (namespace, alone), run in groupby(enumerate(batch), key=lambda item: (item[1].namespace, _stands_alone(item))):
+            for (namespace, alone), run in groupby(
+                enumerate(batch), key=lambda item: (item[1].namespace, _stands_alone(item))
+            ):
                 members = list(run)
                 records = [record for _, record in members]
                 if alone is None:
                     some = [vectors[n] for n, _ in members]
                     new = self._store.remember_many(
-                        [record.text for record in records], _stacked(some), namespace=namespace,
+                        [record.text for record in records],
+                        _stacked(some),
+                        namespace=namespace,
                         session=[record.session or "default" for record in records],
-                        role=[record.role for record in records], keys=[record.key for record in records],
-                        metadata=[record.metadata for record in records], timestamps=[record.timestamp for record in records],
-                    )  # fmt: skip
+                        role=[record.role for record in records],
+                        keys=[record.key for record in records],
+                        metadata=[record.metadata for record in records],
+                        timestamps=[record.timestamp for record in records],
+                    )
                 else:
-                    (n, record), = members  # fmt: skip
+                    ((n, record),) = members
                     refs = [id_ for id_ in map(new_id, record.refs) if id_ is not None]
                     parent = None if record.parent is None else new_id(record.parent)
                     new = self._remember(record, vectors[n], refs, parent)
@@ -279,15 +303,30 @@ class _Importer:
         if vector is None:  # `remember` would embed the text; a memory without a vector stays one
             if not refs:
                 return self._store.remember_many(
-                    [record.text], [None], session=record.session or "default", role=record.role, namespace=record.namespace,
-                    keys=[record.key], metadata=record.metadata, timestamps=[record.timestamp], parents=[parent],
-                )  # fmt: skip
+                    [record.text],
+                    [None],
+                    session=record.session or "default",
+                    role=record.role,
+                    namespace=record.namespace,
+                    keys=[record.key],
+                    metadata=record.metadata,
+                    timestamps=[record.timestamp],
+                    parents=[parent],
+                )
             if self._store._embed is not None:
                 raise InvalidInputError("a memory with refs and without a vector cannot be imported into this store")
         id_ = self._store.remember(
-            record.text, vector, session=record.session or "default", role=record.role, namespace=record.namespace,
-            key=record.key, metadata=record.metadata, timestamp=record.timestamp, refs=refs, parent=parent,
-        )  # fmt: skip
+            record.text,
+            vector,
+            session=record.session or "default",
+            role=record.role,
+            namespace=record.namespace,
+            key=record.key,
+            metadata=record.metadata,
+            timestamp=record.timestamp,
+            refs=refs,
+            parent=parent,
+        )
         return [id_]
 
 

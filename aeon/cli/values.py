@@ -16,10 +16,11 @@ from typing import Any
 import msgpack
 
 from aeon.embedder import HashEmbedder
-from aeon.embedding import Embed
+from aeon.embedding import Embed, embedder_name
 from aeon.errors import AeonError
 
 BUILT_IN = "builtin"
+_WRAPPINGS = {"$base64", "$float", "$ext", "$map"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -58,7 +59,9 @@ def _from_iso(text: str) -> int:
     try:
         when = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
     except ValueError:
-        raise ValueError(f"not a time: {text!r}; write 2026-03-02, 2026-03-02T07:15 or 2026-03-02T08:15+01:00") from None
+        raise ValueError(
+            f"not a time: {text!r}; write 2026-03-02, 2026-03-02T07:15 or 2026-03-02T08:15+01:00"
+        ) from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=timezone.utc)
     return (when - _EPOCH) // _MICROSECOND
@@ -160,21 +163,40 @@ def load_embedder(spec: str) -> Embed:
         for part in name.split("."):
             found = getattr(found, part)
         embed: Any = found() if isinstance(found, type) else found
-    except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+    except Exception as error:
         raise CommandError(f"--embed {spec}: {type(error).__name__}: {error}") from error
     if not callable(embed):
         raise CommandError(f"--embed {spec}: a callable from a list of texts to vectors is needed, not {embed!r}")
-    checked: Embed = embed
-    return checked
+    return _Embedder(spec, embed)
+
+
+class _Embedder:
+    """The caller's embedder under its own name; what it raises becomes one line."""
+
+    def __init__(self, spec: str, embed: Embed) -> None:
+        self.name = embedder_name(embed)
+        self._spec, self._embed = spec, embed
+
+    def __call__(self, texts: list[str]) -> Any:
+        try:
+            return self._embed(texts)
+        except Exception as error:
+            raise CommandError(f"the embedder {self._spec} failed: {type(error).__name__}: {error}") from error
 
 
 # -- JSON ---------------------------------------------------------------------------------------------------------
 
 
 def to_json(value: Any) -> Any:
-    """Return `value` with what JSON cannot say wrapped: bytes, NaN and infinities, msgpack's extension types."""
+    """Return `value` with what JSON cannot say wrapped: bytes, NaN and infinities, msgpack's extension types.
+
+    A map that looks like such a wrapping is wrapped itself.
+    """
     if isinstance(value, Mapping):
-        return {str(name): to_json(inner) for name, inner in value.items()}
+        fields = {str(name): to_json(inner) for name, inner in value.items()}
+        return {"$map": fields} if len(fields) == 1 and not _WRAPPINGS.isdisjoint(fields) else fields
+    if isinstance(value, msgpack.ExtType):  # a tuple, too
+        return {"$ext": [value.code, base64.b64encode(value.data).decode("ascii")]}
     if isinstance(value, (list, tuple)):
         return [to_json(inner) for inner in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -183,8 +205,6 @@ def to_json(value: Any) -> Any:
         return {"$float": repr(value)}
     if isinstance(value, msgpack.Timestamp):
         return {"$ext": [-1, base64.b64encode(value.to_bytes()).decode("ascii")]}
-    if isinstance(value, msgpack.ExtType):
-        return {"$ext": [value.code, base64.b64encode(value.data).decode("ascii")]}
     return value
 
 
@@ -200,6 +220,8 @@ def from_json(value: Any) -> Any:
             return base64.b64decode(inner, validate=True)
         if name == "$float":
             return float(inner)
+        if name == "$map":
+            return {key: from_json(item) for key, item in inner.items()}
         if name == "$ext":
             code, data = inner
             raw = base64.b64decode(data, validate=True)

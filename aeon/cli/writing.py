@@ -23,11 +23,19 @@ def remember(arguments: Arguments, terminal: Terminal) -> int:
     dim = len(arguments.vector) if arguments.vector is not None and not arguments.embed else None
     with open_to_write(arguments, terminal, create=True, dim=dim) as store:
         if require_embedder(arguments, store) and arguments.vector is not None:
-            raise CommandError(f"{arguments.store} makes its vectors itself; --vector would mix two kinds that cannot be compared")
+            raise CommandError(
+                f"{arguments.store} makes its vectors itself; --vector would mix two kinds that cannot be compared"
+            )
         id_ = store.remember(
-            text, arguments.vector, session=arguments.session, role=arguments.role, namespace=arguments.namespace,
-            key=arguments.key, metadata=arguments.metadata, timestamp=arguments.timestamp,
-        )  # fmt: skip
+            text,
+            arguments.vector,
+            session=arguments.session,
+            role=arguments.role,
+            namespace=arguments.namespace,
+            key=arguments.key,
+            metadata=arguments.metadata,
+            timestamp=arguments.timestamp,
+        )
         has_vector = store.get(id_).vector is not None
     if terminal.as_json:
         terminal.emit({"id": id_, "session": arguments.session, "vector": has_vector})
@@ -89,15 +97,25 @@ def checkpoint(arguments: Arguments, terminal: Terminal) -> int:
         after = store.stats()
     seconds = time.perf_counter() - begin
     if terminal.as_json:
-        terminal.emit({
-            "generation": generation, "written": generation != before.generation, "log_bytes": after.log_bytes,
-            "disk_bytes": after.disk_bytes, "seconds": round(seconds, 3),
-        })  # fmt: skip
+        terminal.emit(
+            {
+                "generation": generation,
+                "written": generation != before.generation,
+                "log_bytes": after.log_bytes,
+                "disk_bytes": after.disk_bytes,
+                "seconds": round(seconds, 3),
+            }
+        )
     elif generation == before.generation:
-        terminal.line(f"nothing to do: generation {generation} holds everything" if generation else "nothing to do: the store is empty")
-    else:
         terminal.line(
-            f"generation {generation} holds {show_count(after.memories, 'memory')}; {show_bytes(after.disk_bytes)} on disk, "
+            f"nothing to do: generation {generation} holds everything"
+            if generation
+            else "nothing to do: the store is empty"
+        )
+    else:
+        terminal.text(
+            f"generation {generation} holds {show_count(after.memories, 'memory')}; "
+            f"{show_bytes(after.disk_bytes)} on disk, "
             f"the log is {show_bytes(after.log_bytes)} ({seconds:.2f} s)"
         )
     return 0
@@ -123,5 +141,8 @@ def warmup(arguments: Arguments, terminal: Terminal) -> int:
         return 0
     terminal.table(("seconds", "kernel"), [(f"{took:.3f}", name) for name, took in compiled], right=(0,))
     terminal.line()
-    terminal.line(f"ready in {seconds:.1f} s, {_jit.simd_path}, " + (f"kept in {kept}" if kept else f"not kept: {_jit.cache_error}"))
+    terminal.text(
+        f"ready in {seconds:.1f} s, {_jit.simd_path}, "
+        + (f"kept in {kept}" if kept else f"not kept: {_jit.cache_error}")
+    )
     return 0

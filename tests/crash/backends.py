@@ -432,6 +432,8 @@ class FaultyFileSystem(MemoryFileSystem):
 
     def __init__(self, plan: Fault | None = None, root: Directory | None = None) -> None:
         super().__init__(root)
+        if root is not None:
+            _mark_synced(root)
         self.plan = plan
         self.counts: dict[str, int] = {}
         self.fired = 0
@@ -469,6 +471,16 @@ class FaultyFileSystem(MemoryFileSystem):
     def after_kill(self) -> MemoryFileSystem:
         """What is there if the process dies now and the machine goes on."""
         return self.clone()
+
+
+def _mark_synced(directory: Directory) -> None:
+    """What was there at the start is on disk."""
+    directory.synced = dict(directory.entries)
+    for entry in directory.entries.values():
+        if isinstance(entry, Directory):
+            _mark_synced(entry)
+        else:
+            entry.synced = bytes(entry.data)
 
 
 def _copy_synced(directory: Directory) -> Directory:

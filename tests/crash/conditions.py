@@ -105,6 +105,9 @@ class Judge:
             ids = [remember(store, text) for text in _MORE]
             _require(ids == list(range(self.states[lsn].next_id, self.states[lsn].next_id + 3)), f"new ids are {ids}")
             before = _everything(store, ids[-1])
+        with open_store(files, self.workload, "normal") as store:  # through the log first: was it continued where it ended?
+            after = _everything(store, ids[-1])
+            _require(after == before, f"after a replay: {after}, before it: {before}; {store.recovery}")
             for hook in HOOKS_BEFORE_LAST_OPEN:
                 hook(store)
         with open_store(files, self.workload, "full") as store:  # condition 6

@@ -155,6 +155,23 @@ def test_any_magnitude_gives_the_same_unit_vector(dim: int, magnitude: float) ->
         assert np.allclose(unit[:, :dim], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("exponent", (-149, -140, -127, -110, -99, 0, 100, 120))
+def test_a_power_of_two_changes_no_code(exponent: int) -> None:
+    """Down to denormal numbers, where 127 / max |v| would be infinite."""
+    small = np.random.default_rng(8).integers(-99, 100, (6, 70)).astype(np.float32)
+    small[0] = 0
+    small[0, 3] = 1
+    scaled = np.ldexp(small, exponent)
+    for kernels in BOTH:
+        results = []
+        for vectors in (small, scaled):
+            codes, scales, query = np.empty((6, 128), np.int8), np.empty(6, np.float32), np.empty(128, np.int16)
+            assert kernels.quantize(vectors, codes, scales) == -1
+            q_scale = kernels.prepare_query(vectors[1], query)
+            results.append((codes.tobytes(), scales.tobytes(), query.tobytes(), q_scale))
+        assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("dim", (1, 16, 33, 384))
 @pytest.mark.parametrize("bad", (np.nan, np.inf, -np.inf, 0.0))
 @pytest.mark.parametrize("at", (0, 6))
@@ -461,6 +478,20 @@ def test_checksums_of_rows(stride: int, n: int) -> None:
                 assert kernels.rows_verify(codes, meta) == i
                 meta[field][i] = kept
         assert kernels.rows_verify(codes, meta) == -1
+
+
+@pytest.mark.parametrize(("size", "at"), [(128, 60), (8, 0), (8, 4), (24, 3), (300, 150), (1000, 996)])
+def test_records_checksum_leaves_out_its_own_field(size, at):
+    records = np.random.default_rng(size).integers(0, 256, (7, size), dtype=np.uint8)
+    expected = [reference.crc32c(r[:at].tobytes() + r[at + 4 :].tobytes()) for r in records]
+    for kernels in BOTH:
+        out = np.zeros(14, np.uint32)
+        kernels.records_checksum(records, at, out[::2])
+        assert out[::2].tolist() == expected
+        kernels.records_checksum(records[:0], at, out[:0])
+        for wrong in (-1, size - 3):
+            with pytest.raises(ValueError, match="a checksum of 4 bytes"):
+                kernels.records_checksum(records, wrong, out[:7])
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------

@@ -1,0 +1,861 @@
+"""The page index: rows' sketches in pages under centroids, derived from the rows and the only thing that ever moves.
+
+A page is a unit centroid and up to some hundred sketches of the rows nearest to it; pages are grouped under centroids of
+their own in the same layout, so a search descends with one kernel call. Rows stay where they are in the arena: a page
+knows their numbers.
+
+Safety in one sentence: one writer changes pages; what a reader holds is a `Snapshot`, whose pages are never changed
+except by sketches of rows that are too new for it, and whose memory is given out again only when it is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeon_native import dispatch
+from aeon_native.page_layout import (
+    FIELDS,
+    LANES,
+    NO_ROW,
+    ROTATIONS,
+    block_bytes,
+    block_dtype,
+    padded_dim,
+    scratch_bytes,
+)
+
+from aeon.background import in_two
+
+PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/atlas_growth)
+PAGE_ROWS = PAGE_BLOCKS * LANES
+GROUP_ROWS = 128
+BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits
+PAGE_BLOCKS_MAX = 2048  # a page that cannot be split grows up to here: 65,536 equal rows; then a second one begins
+_SLAB_FRAMES = 32
+_NEIGHBOURS = 16  # pages looked at after a split
+_MOVES_PAGES_MAX = 10  # pages rewritten after a split: bounds its pause
+_MARGIN = 1e-3  # a row moves only for a gain that is more than rounding
+_SPARSE_ROWS = 16  # a page with fewer live rows is dissolved
+_DEATHS_A_SWEEP = 8  # deaths between two looks at a page
+
+Rows = NDArray[np.int64]
+
+
+class RowSource(Protocol):
+    """Where rows come from: the Atlas."""
+
+    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
+        """Fields of the context that say where rows and deaths lie, and the arrays that have to live as long."""
+        ...
+
+    def unit_rows(self, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(rows as float32[n, padded dim] in the order given, their scales float32[n])."""
+        ...
+
+    def dead(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of `rows` have ended: bool[n]."""
+        ...
+
+
+def rotation_signs(seed: bytes, dim: int) -> NDArray[np.float32]:
+    """The sign flips of the store's rotation: float32[4, dim], +1 or -1, from BLAKE2b of its uuid."""
+    count = ROTATIONS * dim
+    digest = b"".join(
+        hashlib.blake2b(number.to_bytes(4, "little"), key=seed, person=b"aeon-rotation").digest()
+        for number in range(-(-count // 512))
+    )
+    bits = np.unpackbits(np.frombuffer(digest, np.uint8), count=count, bitorder="little")
+    return np.ascontiguousarray(1.0 - 2.0 * bits, np.float32).reshape(ROTATIONS, dim)
+
+
+class _Frames:
+    """Memory for pages, in runs of blocks of a few sizes; given back to the system when the index goes."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._bytes = block_bytes(dim)
+        self._free: dict[int, list[int]] = {}
+        self._slabs: list[NDArray[np.uint8]] = []
+
+    def take(self, blocks: int) -> int:
+        """Address of a run of `blocks`; its bytes are undefined."""
+        free = self._free.setdefault(blocks, [])
+        if not free:
+            count = _SLAB_FRAMES if blocks == PAGE_BLOCKS else 1
+            size = blocks * self._bytes
+            slab = np.empty(count * size + 64, np.uint8)
+            self._slabs.append(slab)
+            start = -(-slab.ctypes.data // 64) * 64
+            free.extend(start + size * at for at in reversed(range(count)))
+        return free.pop()
+
+    def give(self, address: int, blocks: int) -> None:
+        """Take a run back."""
+        self._free.setdefault(blocks, []).append(address)
+
+    def adopt(self, blocks: NDArray[Any]) -> None:
+        """Keep memory that pages lie in and that was not made here."""
+        self._slabs.append(blocks.view(np.uint8))
+
+    @property
+    def bytes(self) -> int:
+        """All memory held."""
+        return sum(slab.nbytes for slab in self._slabs)
+
+
+class _Level:
+    """Centroids of one level and where their pages lie. The writer's own; a snapshot copies `pages` and `blocks`."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0  # slots ever used
+        self.free: list[int] = []
+        self.live = 0
+        self._grow(64, dim)
+
+    def _grow(self, size: int, dim: int) -> None:
+        def larger(old: NDArray[Any] | None, dtype: Any, *shape: int) -> NDArray[Any]:
+            new = np.zeros((size, *shape), dtype)
+            if old is not None:
+                new[: len(old)] = old
+            return new
+
+        first = self.count == 0
+        self.codes: NDArray[np.int8] = larger(None if first else self.codes, np.int8, dim)
+        self.scales: NDArray[np.float32] = larger(None if first else self.scales, np.float32)
+        self.lengths: NDArray[np.float32] = larger(None if first else self.lengths, np.float32)
+        self.pages: NDArray[np.uint64] = larger(None if first else self.pages, np.uint64)
+        self.counts: NDArray[np.uint32] = larger(None if first else self.counts, np.uint32)
+        self.capacities: NDArray[np.uint32] = larger(None if first else self.capacities, np.uint32)
+        self.parents: NDArray[np.int64] = larger(None if first else self.parents, np.int64)
+
+    def reserve(self, count: int, dim: int) -> None:
+        """Make room for `count` slots."""
+        size = len(self.scales)
+        while size < count:
+            size *= 2
+        if size > len(self.scales):
+            self._grow(size, dim)
+
+    def take(self, dim: int) -> int:
+        """A slot that no snapshot shows."""
+        self.live += 1
+        if self.free:
+            return self.free.pop()
+        if self.count == len(self.scales):
+            self._grow(2 * self.count, dim)
+        self.count += 1
+        return self.count - 1
+
+    def centroid(self, slot: int) -> NDArray[np.float32]:
+        """The unit centroid as float32[dim]."""
+        return self.codes[slot].astype(np.float32) * self.scales[slot]
+
+    def centroids(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The same for many."""
+        return self.codes[slots].astype(np.float32) * self.scales[slots, None]
+
+    def used(self) -> NDArray[np.int64]:
+        """Slots that hold a page."""
+        return np.flatnonzero(self.pages[: self.count])
+
+
+@dataclass(frozen=True)
+class StoredLevel:
+    """One level of an index as arrays over its pages, for a pages file.
+
+    slots : int64[n]. scales, lengths : float32[n]. counts, blocks : uint32[n]. codes : int8[n, dim].
+    addresses : uint64[n], where their blocks lie; empty if they lie one behind the other in the file.
+    """
+
+    slots: NDArray[np.int64]
+    scales: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+    counts: NDArray[np.uint32]
+    blocks: NDArray[np.uint32]
+    codes: NDArray[np.int8]
+    addresses: NDArray[np.uint64]
+
+
+class Snapshot:
+    """What one search reads: the context of the kernels, and the arrays behind its addresses."""
+
+    __slots__ = ("__weakref__", "_keep", "ctx", "groups", "pages", "rows")
+
+    def __init__(self, ctx: NDArray[np.int64], keep: tuple[Any, ...], rows: int, pages: int, groups: int) -> None:
+        self.ctx = ctx
+        self._keep = keep
+        self.rows = rows
+        self.pages = pages
+        self.groups = groups
+
+
+@dataclass
+class IndexCounters:
+    """What the writer did since the index was made."""
+
+    splits: int = 0
+    moved_rows: int = 0
+    grown: int = 0
+    dissolved: int = 0
+    rewritten: int = 0
+    group_splits: int = 0
+
+
+class PageIndex:
+    """Pages over the rows of one Atlas.
+
+    Parameters
+    ----------
+    source : the rows. dim : length of the vectors. seed : what the rotation is made from (the store's uuid).
+    """
+
+    def __init__(self, source: RowSource, dim: int, seed: bytes) -> None:
+        self.dim = padded_dim(dim)
+        self._source = source
+        self.signs = rotation_signs(seed, self.dim)
+        self._dtype = block_dtype(self.dim)
+        self._frames = _Frames(self.dim)
+        self._slots, self._groups = _Level(self.dim), _Level(self.dim)
+        self._scratch = np.empty(3 * scratch_bytes(self.dim), np.uint8)
+        self._retired: deque[tuple[weakref.ref[Snapshot], list[Callable[[], None]]]] = deque()
+        self._retiring: list[Callable[[], None]] = []
+        self._deaths = 0
+        self._sweep_at = 0
+        self.rows = 0  # rows below it are in pages, but for those that have ended
+        self.counters = IndexCounters()
+        self.snapshot = self._make_snapshot()
+
+    # -- what readers see ---------------------------------------------------------------------------------------
+
+    def _make_snapshot(self) -> Snapshot:
+        fields, keep = self._source.row_fields()
+        fields["dim"] = self.dim
+        fields["signs"] = self.signs.ctypes.data
+        fields["rows"] = self.rows
+        kept: list[Any] = [keep, self._frames, self.signs]
+        for name, level in (("top", self._groups), ("slot", self._slots)):
+            count = level.count
+            pages = level.pages[:count].copy()
+            blocks = ((level.counts[:count] + np.uint32(LANES - 1)) >> np.uint32(5)).astype(np.uint32)
+            arrays = {
+                "codes": level.codes, "scales": level.scales, "lengths": level.lengths, "pages": pages, "blocks": blocks
+            }  # fmt: skip
+            fields[f"{name}_count"] = count
+            for column, array in arrays.items():
+                fields[f"{name}_{column}"] = array.ctypes.data
+                kept.append(array)
+        ctx = np.array([fields[name] for name in FIELDS], np.uint64).view(np.int64)
+        return Snapshot(ctx, tuple(kept), self.rows, self._slots.live, self._groups.live)
+
+    def publish(self) -> None:
+        """Show readers everything done so far, by one assignment; reclaim what no snapshot shows any more."""
+        old = self.snapshot
+        self.snapshot = self._make_snapshot()
+        self._retired.append((weakref.ref(old), self._retiring))
+        self._retiring = []
+        del old
+        while self._retired and self._retired[0][0]() is None:
+            for reclaim in self._retired.popleft()[1]:
+                reclaim()
+
+    # -- pages --------------------------------------------------------------------------------------------------
+
+    def _page(self, level: _Level, slot: int) -> NDArray[Any]:
+        """The blocks of a page as records; a view."""
+        blocks = int(level.capacities[slot]) // LANES
+        if not blocks:
+            return np.empty(0, self._dtype)
+        raw = (ctypes.c_uint8 * (blocks * self._dtype.itemsize)).from_address(int(level.pages[slot]))
+        return np.frombuffer(raw, self._dtype)
+
+    def _numbers(self, level: _Level, slot: int) -> NDArray[np.int64]:
+        """What a page lists: int64[count], a copy."""
+        return self._page(level, slot)["rows"].reshape(-1)[: level.counts[slot]].astype(np.int64)
+
+    def _retire_page(self, level: _Level, slot: int) -> None:
+        address, blocks = int(level.pages[slot]), int(level.capacities[slot]) // LANES
+        self._retiring.append(lambda: self._frames.give(address, blocks))
+
+    def _retire_slot(self, level: _Level, slot: int) -> None:
+        self._retire_page(level, slot)
+        level.pages[slot] = 0
+        level.counts[slot] = level.capacities[slot] = 0
+        level.live -= 1
+        self._retiring.append(lambda: level.free.append(slot))
+
+    def _blocks_for(self, count: int) -> int:
+        blocks = PAGE_BLOCKS
+        while blocks * LANES < count:
+            blocks *= 2
+        return blocks
+
+    def _new_page(self, level: _Level, slot: int, count: int) -> int:
+        """Give a slot an empty page with room for `count`; its address. The old one is the caller's to retire."""
+        blocks = self._blocks_for(count)
+        address = self._frames.take(blocks)
+        dispatch.kernels.clear_lanes(address, 0, blocks * LANES, self.dim)
+        level.pages[slot], level.capacities[slot], level.counts[slot] = address, blocks * LANES, 0
+        return address
+
+    def _fill(
+        self, level: _Level, slot: int, vectors: NDArray[np.float32], scales: NDArray[np.float32], numbers: Rows
+    ) -> None:
+        """Append sketches to a page that has room and that no snapshot shows."""
+        start = int(level.counts[slot])
+        dispatch.kernels.encode_lanes(
+            vectors, scales, numbers.astype(np.uint32), level.codes[slot], float(level.lengths[slot] * level.scales[slot]),
+            self.signs, int(level.pages[slot]), start, self._scratch,
+        )  # fmt: skip
+        level.counts[slot] = start + len(numbers)
+
+    def _new_slot(
+        self, level: _Level, centroid: NDArray[np.float32], vectors: NDArray[np.float32], scales: NDArray[np.float32],
+        numbers: Rows, room: int = 0,
+    ) -> int:  # fmt: skip
+        """A new page around a unit centroid."""
+        slot = level.take(self.dim)
+        dispatch.kernels.quantize(centroid[None], level.codes[slot : slot + 1], level.scales[slot : slot + 1])
+        along = _dots(vectors, level.centroids(np.array([slot])))
+        level.lengths[slot] = along.mean() if len(along) else 1.0
+        self._new_page(level, slot, max(len(numbers), room))
+        self._fill(level, slot, vectors, scales, numbers)
+        return slot
+
+    def _rewrite(self, level: _Level, slot: int, keep: NDArray[np.int64], room: int) -> None:
+        """Copy the lanes `keep` of a page to a new one with room for `room`."""
+        source = int(level.pages[slot])
+        self._retire_page(level, slot)
+        target = self._new_page(level, slot, max(room, len(keep)))
+        dispatch.kernels.copy_lanes(source, keep, target, 0, self.dim)
+        level.counts[slot] = len(keep)
+
+    # -- groups -------------------------------------------------------------------------------------------------
+
+    def _regroup(self, removed: Iterable[int], added: Iterable[int], parent: int) -> None:
+        """Take slots out of their groups and put new ones into the group `parent`."""
+        groups, slots = self._groups, self._slots
+        gone: dict[int, set[int]] = {parent: set()} if parent >= 0 else {}
+        for slot in removed:
+            gone.setdefault(int(slots.parents[slot]), set()).add(slot)
+        new = np.array(list(added), np.int64)
+        for group, leaving in gone.items():
+            numbers = self._numbers(groups, group)
+            keep = np.flatnonzero(~np.isin(numbers, np.array(list(leaving), np.int64)))
+            joining = new if group == parent else new[:0]
+            if len(keep) + len(joining) == 0:
+                self._retire_slot(groups, group)
+                continue
+            self._rewrite(groups, group, keep, len(keep) + len(joining))
+            if len(joining):
+                self._fill(groups, group, slots.centroids(joining), slots.scales[joining].copy(), joining)
+                slots.parents[joining] = group
+            if groups.counts[group] > GROUP_ROWS:
+                self._split_group(group)
+
+    def _split_group(self, group: int) -> None:
+        groups, slots = self._groups, self._slots
+        members = self._numbers(groups, group)
+        vectors = slots.centroids(members)
+        centroids, side, ones = self._halve(vectors)
+        if not ones:
+            return
+        self.counters.group_splits += 1
+        for half in (0, 1):
+            chosen = np.flatnonzero(side == half)
+            new = self._new_slot(
+                groups, centroids[half], vectors[chosen], slots.scales[members[chosen]], members[chosen], GROUP_ROWS
+            )
+            slots.parents[members[chosen]] = new
+        self._retire_slot(groups, group)
+
+    def _halve(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8], int]:
+        """(centroids float32[2, dim], side uint8[n], rows on side 1; 0 if the rows are equal)."""
+        centroids = np.empty((3, self.dim), np.float32)
+        side, projections = np.empty(len(vectors), np.uint8), np.empty(len(vectors), np.float32)
+        ones = dispatch.kernels.split_rows(vectors, centroids, projections, side)
+        return centroids[:2], side, ones
+
+    # -- inserting ----------------------------------------------------------------------------------------------
+
+    def insert(self, first: int, stop: int) -> None:
+        """Add the rows `first` to `stop` and show them; `first` is where the index ends."""
+        vectors, scales = self._source.unit_rows(np.arange(first, stop))
+        done, count = 0, stop - first
+        full = np.empty(1, np.int64)
+        self._ensure_root(vectors)
+        while done < count:
+            slots = self._slots
+            done += dispatch.kernels.insert_rows(
+                self.snapshot.ctx, vectors[done:], scales[done:], first + done, slots.counts, slots.capacities,
+                self._scratch, full,
+            )  # fmt: skip
+            if done < count:
+                self.split(int(full[0]))
+        self.rows = stop
+        self.publish()
+
+    def _ensure_root(self, vectors: NDArray[np.float32]) -> None:
+        """Make the first page of an empty index."""
+        if self._slots.live:
+            return
+        none = np.empty(0, np.int64)
+        slot = self._new_slot(self._slots, vectors[0], vectors[:0], np.empty(0, np.float32), none)
+        one = np.array([slot])
+        group = self._new_slot(
+            self._groups, vectors[0], self._slots.centroids(one), self._slots.scales[one], one, GROUP_ROWS
+        )
+        self._slots.parents[slot] = group
+        self.publish()
+
+    def split(self, slot: int) -> None:
+        """Make room in a full page: drop its dead rows, or part it in two, or let it grow; publishes."""
+        slots = self._slots
+        numbers = self._numbers(slots, slot)
+        alive = np.flatnonzero(~self._source.dead(numbers))
+        if 4 * len(alive) <= 3 * len(numbers):
+            self._rewrite(slots, slot, alive, len(alive) + LANES)
+            self.counters.rewritten += 1
+            self.publish()
+            return
+        numbers = numbers[alive]
+        vectors, scales = self._source.unit_rows(numbers)
+        centroids, side, ones = self._halve(vectors)
+        if ones:
+            self.counters.splits += 1
+            self._part(slot, numbers, vectors, scales, centroids, side)
+        elif slots.capacities[slot] < PAGE_BLOCKS_MAX * LANES:
+            self.counters.grown += 1
+            self._rewrite(slots, slot, alive, 2 * len(numbers))
+        else:
+            half = np.arange(len(numbers)) < len(numbers) // 2
+            self._replace(slot, [(slots.centroid(slot), vectors[part], scales[part], numbers[part]) for part in (half, ~half)])
+        self.publish()
+
+    def _replace(self, slot: int, parts: list[tuple[Any, Any, Any, Any]]) -> list[int]:
+        """Put new pages in the place of one."""
+        parent = int(self._slots.parents[slot])
+        new = [self._new_slot(self._slots, *part, room=len(part[3]) + LANES) for part in parts]
+        self._regroup([slot], new, parent)
+        self._retire_slot(self._slots, slot)
+        return new
+
+    def _part(
+        self, slot: int, numbers: Rows, vectors: NDArray[np.float32], scales: NDArray[np.float32],
+        centroids: NDArray[np.float32], side: NDArray[np.uint8],
+    ) -> None:  # fmt: skip
+        """Replace a page by two; rows that are nearer to another page go there, rows of near pages come (LIRE)."""
+        near = self._neighbours(slot, _NEIGHBOURS)
+        keep = np.ones(len(numbers), bool)
+        leaving: dict[int, NDArray[np.int64]] = {}
+        if len(near):
+            both = _dots(vectors, centroids)
+            others = _dots(vectors, self._slots.centroids(near))
+            best = others.argmax(1)
+            movers = np.flatnonzero(others[np.arange(len(best)), best] > both.max(1) + _MARGIN)
+            for at in np.unique(best[movers]).tolist():
+                moving = movers[best[movers] == at]
+                target = int(near[at])
+                room = 7 * int(self._slots.capacities[target]) // 8 - int(self._slots.counts[target])  # or it splits next
+                if len(moving) <= room and len(moving) < len(numbers) // 2:
+                    leaving[target] = moving
+                    keep[moving] = False
+        arrivals = self._arrivals(near, centroids)
+        parts = []
+        touched = 0
+        coming: list[list[NDArray[np.int64]]] = [[], []]
+        lost: dict[int, NDArray[np.int64]] = {}
+        for source, lanes, which in arrivals:
+            if touched >= _MOVES_PAGES_MAX:
+                break
+            touched += 1
+            lost[source] = lanes
+            moved = self._numbers(self._slots, source)[lanes]
+            for half in (0, 1):
+                coming[half].append(moved[which == half])
+        for half in (0, 1):
+            own = np.flatnonzero((side == half) & keep)
+            incoming = np.concatenate([np.empty(0, np.int64), *coming[half]])
+            new_vectors, new_scales = self._source.unit_rows(incoming)
+            parts.append((
+                centroids[half], np.concatenate([vectors[own], new_vectors]),
+                np.concatenate([scales[own], new_scales]), np.concatenate([numbers[own], incoming]),
+            ))  # fmt: skip
+        slots = self._slots
+        for target in dict.fromkeys([*lost, *leaving]):
+            lanes = lost.get(target)
+            stay = np.arange(int(slots.counts[target]))
+            if lanes is not None:
+                stay = np.delete(stay, lanes)
+            moving = leaving.get(target)
+            self._rewrite(slots, target, stay, int(slots.capacities[target]))
+            if moving is not None:
+                self._fill(slots, target, vectors[moving], scales[moving], numbers[moving])
+            self.counters.moved_rows += (0 if lanes is None else len(lanes)) + (0 if moving is None else len(moving))
+        self._replace(slot, parts)
+
+    def _neighbours(self, slot: int, count: int) -> NDArray[np.int64]:
+        """The slots whose centroids are nearest to that of `slot`, without it."""
+        found = min(count + 1, self._slots.live)
+        scores, slots = np.empty((1, found), np.float32), np.empty((1, found), np.int64)
+        counts = np.zeros(1, np.int64)
+        dispatch.kernels.nearest_pages(
+            self.snapshot.ctx, self._slots.centroid(slot)[None], 4, 2.0, self._scratch, scores, slots, counts
+        )
+        near = slots[0, : counts[0]]
+        return near[near != slot]
+
+    def _arrivals(
+        self, near: NDArray[np.int64], centroids: NDArray[np.float32]
+    ) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Rows of the pages `near` that belong to one of two new centroids: (slot, lanes, which), most rows first."""
+        slots = self._slots
+        near = near[slots.counts[near] <= PAGE_ROWS]
+        if not len(near):
+            return []
+        out = np.empty((PAGE_ROWS, 3), np.int64)
+        found = dispatch.kernels.closer_rows(
+            self.snapshot.ctx, near, slots.counts[near], np.ascontiguousarray(centroids), _MARGIN, self._scratch, out
+        )
+        arrivals = []
+        for slot in np.unique(out[:found, 0]).tolist():
+            rows = out[:found][out[:found, 0] == slot]
+            if len(rows) < slots.counts[slot]:  # an emptied page would be a page for nothing
+                arrivals.append((slot, rows[:, 1], rows[:, 2]))
+        arrivals.sort(key=lambda arrival: -len(arrival[1]))
+        return arrivals
+
+    # -- deaths -------------------------------------------------------------------------------------------------
+
+    def note_death(self) -> None:
+        """A row has ended: now and then look at a page, and rewrite or dissolve it if many of its rows have."""
+        self._deaths += 1
+        if self._deaths % _DEATHS_A_SWEEP or not self._slots.live:
+            return
+        slots = self._slots
+        for _ in range(slots.count):
+            self._sweep_at = (self._sweep_at + 1) % slots.count
+            if slots.pages[self._sweep_at]:
+                break
+        slot = self._sweep_at
+        numbers = self._numbers(slots, slot)
+        alive = np.flatnonzero(~self._source.dead(numbers))
+        if 4 * len(alive) > 3 * len(numbers) and len(alive) >= _SPARSE_ROWS:
+            return
+        if len(alive) < _SPARSE_ROWS and slots.live > 1 and self._dissolve(slot, numbers[alive]):
+            self.counters.dissolved += 1
+        elif len(alive) < len(numbers):
+            self._rewrite(slots, slot, alive, len(alive) + LANES)
+            self.counters.rewritten += 1
+        else:
+            return
+        self.publish()
+
+    def _dissolve(self, slot: int, numbers: Rows) -> bool:
+        """Move a page's rows to the nearest pages with room and give up the page; False if there is no room."""
+        slots = self._slots
+        near = self._neighbours(slot, _NEIGHBOURS)
+        if len(numbers):
+            if not len(near):
+                return False
+            vectors, scales = self._source.unit_rows(numbers)
+            scores = _dots(vectors, slots.centroids(near))
+            room = slots.capacities[near].astype(np.int64) - slots.counts[near]
+            chosen = np.empty(len(numbers), np.int64)
+            for row in range(len(numbers)):
+                at = int(np.where(room > 0, scores[row], -np.inf).argmax())
+                if room[at] <= 0:
+                    return False
+                chosen[row] = at
+                room[at] -= 1
+            for at in np.unique(chosen).tolist():
+                moving, target = np.flatnonzero(chosen == at), int(near[at])
+                self._rewrite(slots, target, np.arange(int(slots.counts[target])), int(slots.capacities[target]))
+                self._fill(slots, target, vectors[moving], scales[moving], numbers[moving])
+        self._regroup([slot], [], -1)
+        self._retire_slot(slots, slot)
+        return True
+
+    # -- building a whole index ---------------------------------------------------------------------------------
+
+    def build(self, rows: int, *, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Make pages for the rows below `rows` of an empty index; False if `stop` said so meanwhile.
+
+        Centroids come from k-means on a sample, in two stages; each row then goes to its nearest page, on two threads.
+        """
+        live = np.concatenate([
+            first + np.flatnonzero(~self._source.dead(np.arange(first, min(first + 65536, rows))))
+            for first in range(0, rows, 65536)
+        ] or [np.empty(0, np.int64)])  # fmt: skip
+        if not len(live):
+            self.rows = rows
+            return True
+        rng = np.random.default_rng(rows)
+        pages = max(1, len(live) // BUILD_ROWS)
+        sample = live if len(live) <= 32 * pages else np.sort(rng.choice(live, 32 * pages, replace=False))
+        centroids, members = self._two_stages(sample, pages, rng, stop)
+        if stop():
+            return False
+        self._seed(centroids, members)
+        return self._assign(live, stop) and self._settle(rows, stop)
+
+    def _two_stages(
+        self, sample: Rows, pages: int, rng: np.random.Generator, stop: Callable[[], bool]
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
+        """(unit centroids of pages float32[p, dim], which of them belong to each group)."""
+        groups = max(1, pages // (GROUP_ROWS * 5 // 8))
+        top_sample = sample if len(sample) <= 256 * groups else np.sort(rng.choice(sample, 256 * groups, replace=False))
+        top = kmeans(self._source.unit_rows(top_sample)[0], groups, rng)
+        owner = np.concatenate([
+            nearest_centroids(self._source.unit_rows(sample[at : at + 8192])[0], top)
+            for at in range(0, len(sample), 8192)
+        ])  # fmt: skip
+        found, members, count = [], [], 0
+        for group in range(len(top)):
+            rows = sample[owner == group]
+            if not len(rows) or stop():
+                continue
+            wanted = max(1, round(pages * len(rows) / len(sample)))
+            part = kmeans(self._source.unit_rows(rows)[0], wanted, rng)
+            found.append(part)
+            members.append(np.arange(count, count + len(part)))
+            count += len(part)
+        return np.concatenate(found) if found else np.empty((0, self.dim), np.float32), members
+
+    def _seed(self, centroids: NDArray[np.float32], members: list[NDArray[np.int64]]) -> None:
+        """Empty pages around the centroids, in groups."""
+        slots = self._slots
+        none, nothing = np.empty((0, self.dim), np.float32), np.empty(0, np.int64)
+        new = np.array([self._new_slot(slots, c, none, np.empty(0, np.float32), nothing) for c in centroids], np.int64)
+        for member in members:
+            self._new_group(new[member])
+        self.publish()
+
+    def _new_group(self, members: NDArray[np.int64]) -> None:
+        vectors = self._slots.centroids(members)
+        mean = vectors.sum(0)
+        centroid = mean / np.linalg.norm(mean) if mean.any() else vectors[0]
+        group = self._new_slot(self._groups, centroid, vectors, self._slots.scales[members], members, GROUP_ROWS)
+        self._slots.parents[members] = group
+        if self._groups.counts[group] > GROUP_ROWS:
+            self._split_group(group)
+
+    def _assign(self, live: Rows, stop: Callable[[], bool]) -> bool:
+        """Find each row's page; remembers them for `_settle`."""
+        block = 2048
+        self._members = (live, np.empty(len(live), np.int64))
+        snapshot = self.snapshot
+
+        starts = iter(range(0, len(live), block))  # shared by both threads; `next` is one step under the GIL
+
+        def run() -> None:
+            scratch = np.empty(scratch_bytes(self.dim), np.uint8)
+            for first in starts:
+                if stop():
+                    return
+                rows = live[first : first + block]
+                scores, slots = np.empty((len(rows), 1), np.float32), np.empty((len(rows), 1), np.int64)
+                dispatch.kernels.nearest_pages(
+                    snapshot.ctx, self._source.unit_rows(rows)[0], 8, 2.5, scratch, scores, slots,
+                    np.empty(len(rows), np.int64),
+                )  # fmt: skip
+                self._members[1][first : first + block] = slots[:, 0]
+
+        in_two(run)
+        return not stop()
+
+    def _settle(self, rows: int, stop: Callable[[], bool]) -> bool:
+        """Write the pages: centroids move to the mean of their rows, then groups are sketched anew."""
+        live, owners = self._members
+        del self._members
+        order = np.argsort(owners, kind="stable")
+        bounds = np.searchsorted(owners[order], np.arange(self._slots.count + 1))
+        slots, groups = self._slots, self._groups
+        members = [self._numbers(groups, int(group)) for group in groups.used()]
+        for group in groups.used().tolist():
+            self._retire_slot(groups, group)
+        for family in members:
+            new = []
+            for slot in family.tolist():
+                numbers = live[order[bounds[slot] : bounds[slot + 1]]]
+                self._retire_slot(slots, slot)
+                if len(numbers):
+                    vectors, scales = self._source.unit_rows(numbers)
+                    new += self._pages_of(vectors, scales, numbers)
+                if stop():
+                    return False
+            if new:
+                self._new_group(np.array(new, np.int64))
+        self.rows = rows
+        self.publish()
+        return True
+
+    def _pages_of(self, vectors: NDArray[np.float32], scales: NDArray[np.float32], numbers: Rows) -> list[int]:
+        """New pages for rows that belong together; more than one if they are too many and not all equal."""
+        if len(numbers) > PAGE_ROWS * 7 // 8:
+            _, side, ones = self._halve(vectors)
+            if ones:
+                return [
+                    slot for half in (0, 1)
+                    for slot in self._pages_of(vectors[side == half], scales[side == half], numbers[side == half])
+                ]  # fmt: skip
+            if len(numbers) > PAGE_BLOCKS_MAX * LANES // 2:
+                at = len(numbers) // 2
+                return [
+                    *self._pages_of(vectors[:at], scales[:at], numbers[:at]),
+                    *self._pages_of(vectors[at:], scales[at:], numbers[at:]),
+                ]
+        mean = vectors.sum(0)
+        norm = float(np.linalg.norm(mean))
+        centroid = mean / np.float32(norm) if norm > 1e-6 else vectors[0]
+        return [self._new_slot(self._slots, centroid, vectors, scales, numbers, room=len(numbers) + 16)]
+
+    # -- on disk ------------------------------------------------------------------------------------------------
+
+    def drop(self, rows: Rows) -> None:
+        """Take rows that have ended out of their pages; publishes."""
+        for slot in self._slots.used().tolist():
+            numbers = self._numbers(self._slots, slot)
+            gone = np.isin(numbers, rows)
+            if gone.any():
+                self._rewrite(self._slots, slot, np.flatnonzero(~gone), int(self._slots.counts[slot]))
+        self.publish()
+
+    def stored_levels(self) -> tuple[StoredLevel, StoredLevel]:
+        """Groups and pages, for a pages file; copies but for the blocks."""
+        found = []
+        for level in (self._groups, self._slots):
+            used = level.used()
+            counts = level.counts[used]
+            blocks = (counts + np.uint32(LANES - 1)) // np.uint32(LANES)
+            found.append(
+                StoredLevel(
+                    used, level.scales[used], level.lengths[used], counts, blocks, level.codes[used], level.pages[used]
+                )
+            )
+        return found[0], found[1]
+
+    def load(self, groups: StoredLevel, pages: StoredLevel, blocks: NDArray[Any], rows: int) -> None:
+        """Take over what a pages file holds, into an empty index; publishes.
+
+        blocks : writable and private, kept: pages are filled further where they lie.
+        """
+        self._frames.adopt(blocks)
+        address = blocks.ctypes.data
+        for level, stored in ((self._groups, groups), (self._slots, pages)):
+            count = len(stored.slots)
+            level.reserve(count, self.dim)
+            level.codes[:count], level.scales[:count], level.lengths[:count] = stored.codes, stored.scales, stored.lengths
+            level.counts[:count], level.capacities[:count] = stored.counts, stored.blocks * np.uint32(LANES)
+            sizes = stored.blocks.astype(np.int64) * self._dtype.itemsize
+            level.pages[:count] = address + np.cumsum(sizes) - sizes
+            address += int(sizes.sum())
+            level.count = level.live = count
+        for group in range(len(groups.slots)):
+            self._slots.parents[self._numbers(self._groups, group)] = group
+        self.rows = rows
+        self.publish()
+
+    # -- looking at it ------------------------------------------------------------------------------------------
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each page, dead ones included."""
+        return self._slots.counts[self._slots.used()].astype(np.int64)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of pages and centroids."""
+        levels = (self._slots, self._groups)
+        return self._frames.bytes + sum(level.codes.nbytes + 32 * len(level.scales) for level in levels)
+
+    def verify(self) -> list[str]:
+        """What is wrong: rows below `rows` and alive must be in exactly one page, with the sketch their codes give."""
+        problems: list[str] = []
+        seen = np.zeros(self.rows, np.uint32)
+        for slot in self._slots.used().tolist():
+            numbers = self._numbers(self._slots, slot)
+            if (numbers >= self.rows).any():
+                problems.append(f"page {slot} lists row {numbers.max()} of {self.rows}")
+                continue
+            np.add.at(seen, numbers, 1)
+            if len(numbers) and not self._same_sketches(slot, numbers):
+                problems.append(f"page {slot} holds a sketch that is not its row's")
+            parent = int(self._slots.parents[slot])
+            if not self._groups.pages[parent] or slot not in self._numbers(self._groups, parent):
+                problems.append(f"page {slot} is not in its group {parent}")
+        alive = np.flatnonzero(~self._source.dead(np.arange(self.rows)))
+        problems += [f"row {row} is in {seen[row]} pages" for row in alive[seen[alive] != 1][:100].tolist()]
+        problems += [f"row {row} is in {seen[row]} pages" for row in np.flatnonzero(seen > 1)[:100].tolist()]
+        return problems
+
+    def _same_sketches(self, slot: int, numbers: Rows) -> bool:
+        slots = self._slots
+        vectors, scales = self._source.unit_rows(numbers)
+        expected = np.zeros(int(slots.capacities[slot]) // LANES, self._dtype)
+        address = expected.ctypes.data
+        dispatch.kernels.clear_lanes(address, 0, int(slots.capacities[slot]), self.dim)
+        dispatch.kernels.encode_lanes(
+            vectors, scales, numbers.astype(np.uint32), slots.codes[slot], float(slots.lengths[slot] * slots.scales[slot]),
+            self.signs, address, 0, np.empty(scratch_bytes(self.dim), np.uint8),
+        )  # fmt: skip
+        found = self._page(slots, slot)
+        count = len(numbers)
+        exact = all(
+            np.array_equal(_lanes_of(found, name, count), _lanes_of(expected, name, count))
+            for name in ("codes", "scales", "rows")
+        )
+        # The factors are sums, in an order that differs between processors and twins.
+        return exact and all(
+            np.allclose(_lanes_of(found, name, count), _lanes_of(expected, name, count), rtol=1e-3, atol=1e-4)
+            for name in ("factors", "errors")
+        )
+
+
+def _lanes_of(page: NDArray[Any], name: str, count: int) -> NDArray[Any]:
+    """One column of a page by row; codes as nibbles [count, dim / 4]."""
+    if name != "codes":
+        return page[name].reshape(-1)[:count]
+    halves = page["codes"].reshape(len(page), -1, 16)
+    nibbles = np.concatenate([halves & 15, halves >> 4], axis=2)
+    return nibbles.transpose(0, 2, 1).reshape(len(page) * LANES, -1)[:count]
+
+
+def _dots(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """x @ y.T of small matrices, without waking the threads of a BLAS."""
+    out = np.empty((len(x), len(y)), np.float32)
+    dispatch.kernels.dot_table(np.ascontiguousarray(x), np.ascontiguousarray(y), out)
+    return out
+
+
+def nearest_centroids(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Index of the centroid with the largest dot product: int64[n]."""
+    found: NDArray[np.int64] = (vectors @ centroids.T).argmax(1)
+    return found
+
+
+def kmeans(vectors: NDArray[np.float32], count: int, rng: np.random.Generator, rounds: int = 6) -> NDArray[np.float32]:
+    """Spherical k-means: unit centroids float32[m, dim], m <= count; centroids without rows are given up."""
+    if count >= len(vectors):
+        return vectors
+    centroids = vectors[rng.choice(len(vectors), count, replace=False)]
+    for _ in range(rounds):
+        near = np.concatenate([
+            nearest_centroids(vectors[at : at + 8192], centroids) for at in range(0, len(vectors), 8192)
+        ])  # fmt: skip
+        order = np.argsort(near, kind="stable")
+        starts = np.flatnonzero(np.diff(near[order], prepend=-1))
+        sums = np.add.reduceat(vectors[order], starts, axis=0)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        centroids = np.where(norms > 1e-6, sums / np.maximum(norms, 1e-6), vectors[order[starts]])
+    return np.ascontiguousarray(centroids, np.float32)
+
+
+assert NO_ROW == 0xFFFF_FFFF

@@ -1,0 +1,67 @@
+"""Vectors of any number and 384 or 768 dims whose clustering and spectrum follow real sentence embeddings.
+
+A cluster is drawn as often as it occurs among the real rows (k-means, one cluster per 60 rows). A vector lies on the way
+between two rows of its cluster, with Gaussian noise along the real principal axes. 768 dims are two such halves from the
+same cluster, the second one weaker, under a random rotation. Queries come from the same process with other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+_NOISE = {384: 1.2, 768: 1.5}  # with it, as many pages hold the ten nearest as with the real rows (60,000 of each)
+
+
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    """Rows of norm 1."""
+    return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+class Generated:
+    """The process, fitted to real rows float32[n, 384] of norm 1."""
+
+    def __init__(self, real: Vectors, dim: int, noise: float | None = None) -> None:
+        rng = np.random.default_rng(11)
+        self.real, self.dim = real, dim
+        self.noise = _NOISE[dim] if noise is None else noise
+        clusters = len(real) // 60
+        centroids = real[rng.choice(len(real), clusters, replace=False)]
+        for _ in range(5):
+            owner = np.concatenate([(real[at : at + 8192] @ centroids.T).argmax(1) for at in range(0, len(real), 8192)])
+            sums = np.zeros_like(centroids)
+            np.add.at(sums, owner, real)
+            centroids = unit(sums + 1e-6 * centroids)
+        self._order = np.argsort(owner, kind="stable")
+        self._starts = np.searchsorted(owner[self._order], np.arange(clusters))
+        self._sizes = np.bincount(owner, minlength=clusters)
+        residual = real - centroids[owner]
+        values, axes = np.linalg.eigh(residual.T @ residual / len(real))
+        self._axes = (axes * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
+        mixed = np.linalg.qr(rng.standard_normal((768, 768)))[0]
+        self._rotation = mixed.astype(np.float32)
+
+    def _half(self, rng: np.random.Generator, cluster: NDArray[np.int64]) -> Vectors:
+        size, start = self._sizes[cluster], self._starts[cluster]
+        a, b = (self.real[self._order[start + rng.integers(0, size)]] for _ in range(2))
+        along = rng.random((len(cluster), 1), np.float32)
+        noise = rng.standard_normal((len(cluster), self._axes.shape[0]), np.float32) @ self._axes
+        return unit(a + along * (b - a) + np.float32(self.noise) * noise)
+
+    def block(self, seed: int, count: int) -> Vectors:
+        """float32[count, dim] of norm 1."""
+        rng = np.random.default_rng(seed)
+        chosen = rng.choice(len(self._sizes), count, p=self._sizes / self._sizes.sum())
+        first = self._half(rng, chosen)
+        if self.dim == self.real.shape[1]:
+            return first
+        return unit(np.concatenate([first, np.float32(0.7) * self._half(rng, chosen)], axis=1) @ self._rotation)
+
+    def blocks(self, count: int, seed: int = 0, size: int = 50_000) -> Iterator[Vectors]:
+        """`count` vectors in blocks."""
+        for at in range(0, count, size):
+            yield self.block(seed + 1000 + at // size, min(size, count - at))

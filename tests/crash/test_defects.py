@@ -1,0 +1,198 @@
+"""What the crash harness found in aeon, each with the kind of image that showed it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from aeon.errors import CorruptionError
+from tests.crash.backends import STORE, Change, Fault, FaultyFileSystem
+from tests.crash.conditions import Judge, after_kill, judge_all, record
+from tests.crash.damage import blob_bounds, make_specimen, swaps
+from tests.crash.errors import judge_fault
+from tests.crash.images import History, Image
+from tests.crash.workloads import Runner, State, Step, Text, Workload, carry_out, open_store, plan, remember
+
+VECTOR = (1.0, 0.5, -0.25, 2.0)
+
+
+def words(text: str, n: int = 1, **more: object) -> Step:
+    return Step("remember", (Text(text, "kitchen", "user", n, vector=VECTOR, **more),))  # type: ignore[arg-type]
+
+
+def make(durability: str, *steps: Step) -> Workload:
+    settings = {"segment_bytes_max": 1024, "segment_growth_bytes": 512, "checkpoint_log_bytes": 0}
+    return Workload("defect", 0, durability, "int8", settings, steps)
+
+
+def run(workload: Workload) -> tuple[History, list[State], Judge]:
+    history, states = record(workload)
+    return history, states, Judge(workload, states)
+
+
+EVERY_KIND_OF_NAME = make(
+    "normal", words("one"), words("two " * 40), words("three " * 45), words("four " * 40), Step("checkpoint"), words("five"),
+    Step("checkpoint"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param(lambda e: e.kind == "link" and e.arguments[0] == "agent.aeon", id="the store's directory"),
+        pytest.param(lambda e: e.kind == "link" and e.arguments[0] == "wal", id="the log's directory"),
+        pytest.param(lambda e: e.kind == "link" and str(e.arguments[0]).endswith(".wal"), id="a new segment"),
+        pytest.param(lambda e: e.kind == "rename", id="a new MANIFEST"),
+        pytest.param(lambda e: e.kind == "write" and "create_segment" in e.place, id="a new segment's header"),
+        pytest.param(lambda e: e.kind == "write" and " append" in e.place, id="a frame"),
+    ],
+)
+def test_what_a_killed_process_left_in_the_page_cache_is_synced_before_anything_relies_on_it(
+    named: Callable[[Change], bool],
+) -> None:
+    """The process died between a change and its sync; its successor acknowledged commits; then the power went."""
+    history, states, judge = run(EVERY_KIND_OF_NAME)
+    points = [index + 1 for index, entry in enumerate(history.log) if entry.kind != "promise" and named(entry)]
+    assert points
+    for point in points:
+        second, possible = after_kill(history, point, judge.workload, states)
+        inner = Judge(judge.workload, possible)
+        for image in second.images("BF", 8):
+            if image.point > second.first_point:
+                inner.judge(second.build(image), image)
+
+
+def test_under_off_a_flushed_commit_finds_its_long_text() -> None:
+    """The text's file was not synced under "off", and `flush` syncs the log only."""
+    history, _, judge = run(make("off", words("long " * 100), Step("flush"), words("after")))
+    assert judge_all(judge, history, history.images("ABCF")) == []
+
+
+def test_a_torn_tail_is_cut_off_even_if_a_segment_without_header_follows() -> None:
+    """The tail stayed, and a later commit of the same length would have brought a dropped one back."""
+    workload = make("off", *(words(letter * 200, n) for n, letter in enumerate("abcdef", 1)))
+    history, _, judge = run(workload)
+    assert any(entry.kind == "link" and entry.arguments[0] == "00000002.wal" for entry in history.log)
+    assert judge_all(judge, history, history.images("ABCE")) == []
+
+
+def test_a_frame_whose_padding_lies_beyond_the_end_of_the_file() -> None:
+    """The next frame went to an unaligned offset, where the replay after it did not look: an acknowledged commit was lost."""
+    for length in (0, 3, 7):
+        history, _, judge = run(make("full", words("x" * length)))
+        assert judge_all(judge, history, history.images("D")) == []
+
+
+def test_a_commit_is_not_dropped_as_torn_because_the_generation_is_damaged() -> None:
+    """Damage in a table or blob that a replayed commit needs was taken for a missing text, and the log was cut there."""
+    workload = make(
+        "full", words("one"), words("the plan", key="plan"), Step("checkpoint"), words("a better plan", key="plan"),
+        words("last"),
+    )  # fmt: skip
+    states = plan(workload)
+    history, _ = record(workload)
+    whole = history.build(Image("A", len(history.log), (), 0, 0))
+    for path, data in whole.contents():
+        if "/gen-" in path and not path.endswith("/"):
+            for offset in range(64, len(data), 3 if len(data) < 2000 else 61):
+                changed = bytearray(data)
+                changed[offset] ^= 0xFF
+                files = whole.clone()
+                files.write_file(path, bytes(changed))
+                try:
+                    with open_store(files, workload) as store:
+                        assert store.lsn == len(states) - 1, f"{path}, offset {offset}: {store.recovery}"
+                except CorruptionError:
+                    pass
+                assert files.read_file(f"{STORE}/wal/00000002.wal") == whole.read_file(f"{STORE}/wal/00000002.wal")
+
+
+def test_events_that_changed_places_are_noticed() -> None:
+    """Each has a good checksum; a search by id missed one of them, and `get` said that it had never been."""
+    specimen = make_specimen()
+    swapped = [(damage, data) for damage, data in swaps(specimen) if damage.path.endswith("events.arena")]
+    assert swapped
+    for damage, data in swapped:
+        try:
+            with open_store(specimen.damaged(damage.path, data), specimen.workload) as store:
+                for id_ in specimen.states[-1].memories:
+                    try:
+                        assert store.get(id_).text == specimen.states[-1].memories[id_][0]
+                    except CorruptionError:
+                        pass
+                assert not store.check().ok
+        except CorruptionError:
+            pass
+
+
+def test_check_reads_blobs_that_no_event_refers_to() -> None:
+    """A `forget` stands in the blob file; damage there went unnoticed."""
+    specimen = make_specimen()
+    path = next(path for path in specimen.contents if path.endswith("blobs.arena"))
+    data = specimen.contents[path]
+    owners = {int.from_bytes(data[start + 8 : start + 16], "little") for start, _ in blob_bounds(data)}
+    assert 0 in owners
+    for start, _ in blob_bounds(data):
+        changed = bytearray(data)
+        changed[start + 30] ^= 1
+        try:
+            with open_store(specimen.damaged(path, bytes(changed)), specimen.workload) as store:
+                assert any(problem.path == path for problem in store.check().problems)
+        except CorruptionError as error:  # the log's replay needed it
+            assert error.path == path
+
+
+def test_a_checkpoint_that_cannot_write_leaves_no_descriptor_open() -> None:
+    workload = make("full", words("one"), Step("checkpoint"), words("two"), Step("checkpoint"))
+    judge = Judge(workload, plan(workload))
+    counted = FaultyFileSystem()
+    runner = Runner(workload, counted)
+    runner.run()
+    assert runner.store is not None
+    runner.store.close()
+    for nth in range(1, counted.counts["pwrite"] + 1):
+        judge_fault(judge, Fault("pwrite", nth, errno.ENOSPC))
+
+
+def test_a_text_that_cannot_be_read_leaves_no_half_applied_commit_in_sight() -> None:
+    """Its memories were counted in `sessions()` although the commit was refused."""
+    workload = make(
+        "full", words("one"), Step("transaction", inner=(words("two", 2), words("long " * 100, 3))), words("three", 4)
+    )
+    judge = Judge(workload, plan(workload))
+    for nth in range(1, 40):
+        files = FaultyFileSystem(Fault("pread", nth, errno.EIO))
+        probe = Runner(workload, files)
+        try:
+            probe.run()
+        except Exception:  # which reads fail is another matter; each of them is judged below
+            pass
+        if not files.fired:
+            break
+        if probe.store is not None:
+            probe.store.close()
+        judge_fault(judge, Fault("pread", nth, errno.EIO))
+    assert nth > 3
+
+
+def test_a_store_after_a_kill_says_truly_what_is_durable() -> None:
+    """It took what it had read for durable, though it was in the page cache only."""
+    workload = make("normal", words("one"), words("two"), Step("kill", durability="full"), words("three"))
+    history, _, judge = run(workload)
+    assert judge_all(judge, history, history.images("ABC")) == []
+
+
+def test_the_harness_itself_sees_a_lost_commit() -> None:
+    """A judge that cannot fail proves nothing."""
+    workload = make("full", words("one"), words("two"))
+    history, _, judge = run(workload)
+    last = len(history.log)
+    image = Image("B", last, (), 2, 2)
+    files = history.build(image)
+    with open_store(files, workload) as store:
+        remember(store, Text("one too many", "kitchen", "user", 9))
+        carry_out(store, Step("checkpoint"))
+    with pytest.raises(AssertionError, match="3 commits, not 2 to 2"):
+        judge.judge(files, image)
