@@ -35,7 +35,7 @@ from aeon.errors import (
     UsageError,
     VersionError,
 )
-from aeon.opening import open_store as open  # noqa: A004 - aeon.open is the name people will type
+from aeon.opening import open_store as open
 from aeon.recovery import Recovery
 from aeon.results import CheckReport, Hit, Memory, Problem, SessionInfo, Stats
 from aeon.store import Store

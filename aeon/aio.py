@@ -59,7 +59,9 @@ class AsyncStore:
         """See `Store.forget`."""
         return await self._run(self.store.forget, ids, **options)
 
-    async def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
+    async def history(
+        self, session: str = "default", limit: int | None = 100, before: int | None = None
+    ) -> list[Memory]:
         """See `Store.history`."""
         return await self._run(self.store.history, session, limit, before)
 

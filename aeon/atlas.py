@@ -37,7 +37,7 @@ TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs
 _CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, so that it stays short
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
-_BEAM = 12  # groups looked at, at least
+_BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/atlas_growth)
 _REAL_QUERIES = 256  # the newest queries that are kept for calibration
 _REAL_QUERIES_MIN = 128
 _QUERY_SAMPLE = 4  # every so many queries one is kept
@@ -301,7 +301,7 @@ class Atlas:
     def _beam(snapshot: Snapshot, probes: int) -> int:
         if probes >= snapshot.pages:
             return max(snapshot.groups, 1)
-        return max(1, min(snapshot.groups, _BEAM + probes // 4 + snapshot.groups // 16))
+        return max(1, min(snapshot.groups, _BEAM + probes // 8))
 
     def _scan(
         self, query: NDArray[np.float32], first: int, stop: int, lsn: int, among: NDArray[np.int64] | None,

@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon_native import dispatch
-
 from aeon.errors import CorruptionError
 from aeon.files import FileSystem
 from aeon.format import BLOB, BLOB_ALIGNMENT, BLOB_REF, FileKind, OpFlag, data_offset, padded
 from aeon.generation_files import MappedFile
 from aeon.operations import Operation, decode_blob_ref
+from aeon_native import dispatch
 
 
 def encode_blob(operation: bytes | memoryview, id_: int, lsn: int) -> bytes:

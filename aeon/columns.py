@@ -23,7 +23,7 @@ class Column:
     base : ndarray [n, ...], the records that are on disk; borrowed, kept alive.
     """
 
-    __slots__ = ("base", "base_count", "count", "_chunks", "_shape")
+    __slots__ = ("_chunks", "_shape", "base", "base_count", "count")
 
     def __init__(self, base: NDArray[Any]) -> None:
         self.base = base

@@ -24,7 +24,11 @@ from aeon.manifest import Manifest
 from aeon.operations import Extra, Operation, decode_commit, decode_extra
 from aeon.trace import Event, Trace
 
-_PRIVATE = (FileKind.EVENT_DEATHS, FileKind.ROW_DEATHS, FileKind.PAGES)  # changed in memory while the file stays as it is
+_PRIVATE = (
+    FileKind.EVENT_DEATHS,
+    FileKind.ROW_DEATHS,
+    FileKind.PAGES,
+)  # changed in memory while the file stays as it is
 
 
 class View(NamedTuple):
@@ -184,7 +188,9 @@ class Engine:
         try:
             return Operation(blob, 0, with_vector=False)
         except ValueError as error:
-            raise CorruptionError(self.blobs.path, event.blob_offset, expected="an operation", found=str(error)) from error
+            raise CorruptionError(
+                self.blobs.path, event.blob_offset, expected="an operation", found=str(error)
+            ) from error
 
     def extra(self, index: int) -> Extra:
         """Names, key, metadata and refs of the event at `index`."""

@@ -164,7 +164,7 @@ def read_whole(files: FileSystem, path: str) -> bytes:
 class OsFile:
     """A file of the operating system."""
 
-    __slots__ = ("path", "_fd")
+    __slots__ = ("_fd", "path")
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
@@ -337,7 +337,9 @@ class OsFileSystem:
 if os.name == "nt":  # pragma: no cover - exercised on Windows only
     import msvcrt
 
-    _LOCK_OFFSET = 1 << 30  # msvcrt locks are mandatory: lock a byte nobody reads, so that the holder's line stays legible
+    _LOCK_OFFSET = (
+        1 << 30
+    )  # msvcrt locks are mandatory: lock a byte nobody reads, so that the holder's line stays legible
 
     def _try_lock(fd: int) -> bool:
         os.lseek(fd, _LOCK_OFFSET, os.SEEK_SET)

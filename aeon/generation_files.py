@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon_native import dispatch
-
 from aeon.errors import CorruptionError
 from aeon.files import Buffer, FileSystem, write_fully
 from aeon.format import (
@@ -26,12 +24,15 @@ from aeon.format import (
     generation_name,
 )
 from aeon.manifest import FileEntry
+from aeon_native import dispatch
 
 _FIRST_TABLE = FileKind.EVENT_DEATHS
 _NAMES = {kind: kind.name.lower().replace("_", "-") for kind in FileKind}
 
 
-def encode_header(kind: FileKind, uuid: bytes, generation: int, count: int, record_bytes: int, content_crc: int) -> bytes:
+def encode_header(
+    kind: FileKind, uuid: bytes, generation: int, count: int, record_bytes: int, content_crc: int
+) -> bytes:
     """Return the 64 bytes a generation file begins with."""
     header = FILE_HEADER.pack(
         FILE_MAGIC, FORMAT_VERSION, kind, uuid, count, generation, record_bytes, content_crc, 0, 0
@@ -76,7 +77,10 @@ class MappedFile:
         self.data: NDArray[np.uint8] = np.frombuffer(buffer, np.uint8)[start:]
         if self.record_bytes and len(self.data) != entry.count * self.record_bytes:
             raise CorruptionError(
-                self.path, start, expected=f"{entry.count} records of {self.record_bytes}", found=f"{len(self.data)} bytes"
+                self.path,
+                start,
+                expected=f"{entry.count} records of {self.record_bytes}",
+                found=f"{len(self.data)} bytes",
             )
         if kind >= _FIRST_TABLE and count != entry.count:
             raise CorruptionError(self.path, 32, expected=f"{entry.count} records", found=count)
@@ -94,7 +98,10 @@ class MappedFile:
             found = dispatch.kernels.crc32c(self.data)
             if found != self._content_crc:
                 raise CorruptionError(
-                    self.path, FILE_HEADER.size, expected=f"content checksum {self._content_crc:#010x}", found=f"{found:#010x}"
+                    self.path,
+                    FILE_HEADER.size,
+                    expected=f"content checksum {self._content_crc:#010x}",
+                    found=f"{found:#010x}",
                 )
             self._verified = True
         if self.kind in RECORDS:

@@ -122,7 +122,9 @@ def pack_metadata(metadata: Any) -> bytes | None:
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
         raise InvalidInputError(f"metadata cannot be kept: {_unpackable(metadata, 'metadata') or error}") from None
     if len(packed) > METADATA_BYTES_MAX:
-        raise CapacityError(f"metadata has {len(packed)} bytes; the limit is {METADATA_BYTES_MAX}: put it into the text")
+        raise CapacityError(
+            f"metadata has {len(packed)} bytes; the limit is {METADATA_BYTES_MAX}: put it into the text"
+        )
     return packed if metadata else None
 
 
@@ -144,7 +146,9 @@ def _check_fields(value: Any, path: str, depth: int) -> None:
 
 def _unpackable(value: Any, path: str) -> str:
     """Say which field msgpack cannot hold."""
-    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    inner = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
     for name, item in inner:
         found = _unpackable(item, f"{path}.{name}")
         if found:
@@ -167,7 +171,12 @@ def spread(value: Any, count: int, what: str) -> Sequence[Any]:
 
 
 def make_filters(
-    session: Any = None, namespace: Any = None, where: Any = None, since: Any = None, until: Any = None, roles: Any = None
+    session: Any = None,
+    namespace: Any = None,
+    where: Any = None,
+    since: Any = None,
+    until: Any = None,
+    roles: Any = None,
 ) -> Filters:
     """Return checked filters; FilterError or InvalidInputError if one is malformed."""
     sessions = None

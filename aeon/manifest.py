@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import msgpack
 
-from aeon_native import dispatch
-
 from aeon.errors import CorruptionError, NotAStoreError, VersionError
 from aeon.files import FileSystem, read_whole, write_fully
 from aeon.format import FORMAT_VERSION, MANIFEST_HEADER, MANIFEST_MAGIC, FileKind
+from aeon_native import dispatch
 
 MANIFEST_NAME = "MANIFEST"
 _PATH = re.compile(r"gen-\d{6}/[a-z-]+\.(arena|tbl)")
@@ -74,9 +73,7 @@ def encode(manifest: Manifest) -> bytes:
         }
     )
     crc32c = dispatch.kernels.crc32c
-    header = bytearray(
-        MANIFEST_HEADER.pack(MANIFEST_MAGIC, FORMAT_VERSION, len(payload), crc32c(payload), 0)
-    )
+    header = bytearray(MANIFEST_HEADER.pack(MANIFEST_MAGIC, FORMAT_VERSION, len(payload), crc32c(payload), 0))
     header[-4:] = crc32c(bytes(header[:-4])).to_bytes(4, "little")
     return bytes(header) + payload
 

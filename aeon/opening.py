@@ -127,7 +127,9 @@ def _is_new(files: FileSystem, root: str, create: bool) -> bool:
         return True
     foreign = set(files.listdir(root)) - _MADE_BEFORE_MANIFEST
     if foreign:
-        raise NotAStoreError(f"{root} holds {sorted(foreign)[0]!r} and no {MANIFEST_NAME}: not an aeon store, and not empty")
+        raise NotAStoreError(
+            f"{root} holds {sorted(foreign)[0]!r} and no {MANIFEST_NAME}: not an aeon store, and not empty"
+        )
     if files.is_dir(f"{root}/wal"):
         _require_unused_log(files, root)
     return True
@@ -138,7 +140,9 @@ def _require_unused_log(files: FileSystem, root: str) -> None:
     for number in list_segments(files, f"{root}/wal"):
         path = f"{root}/wal/{segment_name(number)}"
         if number > 1 or read_whole(files, path)[SEGMENT_HEADER.size :].strip(b"\0"):
-            raise CorruptionError(f"{root}/{MANIFEST_NAME}", 0, expected="the manifest of the log in wal/", found="no file")
+            raise CorruptionError(
+                f"{root}/{MANIFEST_NAME}", 0, expected="the manifest of the log in wal/", found="no file"
+            )
 
 
 def _lock(files: FileSystem, root: str) -> Lock:

@@ -86,7 +86,7 @@ def encode_forget(ids: bytes, timestamp: int) -> bytes:
 class Operation:
     """One decoded operation; `blob` and `vector` borrow the buffer they were read from."""
 
-    __slots__ = ("kind", "role", "flags", "parent", "timestamp", "extra", "text", "vector", "blob")
+    __slots__ = ("blob", "extra", "flags", "kind", "parent", "role", "text", "timestamp", "vector")
 
     def __init__(self, data: memoryview, at: int, *, with_vector: bool) -> None:
         if len(data) - at < _OP_BYTES:
@@ -128,4 +128,3 @@ def decode_blob_ref(text: memoryview) -> tuple[int, int, int]:
         raise ValueError("a text reference of the wrong length")
     offset, count, crc = BLOB_REF.unpack_from(text)
     return offset, count, crc
-

@@ -40,7 +40,7 @@ PAGE_ROWS = PAGE_BLOCKS * LANES
 GROUP_ROWS = 128
 BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits
 PAGE_BLOCKS_MAX = 2048  # a page that cannot be split grows up to here: 65,536 equal rows; then a second one begins
-_SLAB_FRAMES = 32
+_SLAB_BLOCKS = 128  # memory is asked for in pieces of this size
 _NEIGHBOURS = 16  # pages looked at after a split
 _MOVES_PAGES_MAX = 10  # pages rewritten after a split: bounds its pause
 _MARGIN = 1e-3  # a row moves only for a gain that is more than rounding
@@ -90,7 +90,7 @@ class _Frames:
         """Address of a run of `blocks`; its bytes are undefined."""
         free = self._free.setdefault(blocks, [])
         if not free:
-            count = _SLAB_FRAMES if blocks == PAGE_BLOCKS else 1
+            count = max(1, _SLAB_BLOCKS // blocks)
             size = blocks * self._bytes
             slab = np.empty(count * size + 64, np.uint8)
             self._slabs.append(slab)
@@ -293,7 +293,7 @@ class PageIndex:
         self._retiring.append(lambda: level.free.append(slot))
 
     def _blocks_for(self, count: int) -> int:
-        blocks = PAGE_BLOCKS
+        blocks = 1
         while blocks * LANES < count:
             blocks *= 2
         return blocks
@@ -422,8 +422,12 @@ class PageIndex:
         numbers = self._numbers(slots, slot)
         alive = np.flatnonzero(~self._source.dead(numbers))
         if 4 * len(alive) <= 3 * len(numbers):
-            self._rewrite(slots, slot, alive, len(alive) + LANES)
+            self._rewrite(slots, slot, alive, len(alive) + 8)
             self.counters.rewritten += 1
+            self.publish()
+            return
+        if slots.capacities[slot] < PAGE_ROWS:
+            self._enlarge(slot, alive)
             self.publish()
             return
         numbers = numbers[alive]
@@ -433,17 +437,21 @@ class PageIndex:
             self.counters.splits += 1
             self._part(slot, numbers, vectors, scales, centroids, side)
         elif slots.capacities[slot] < PAGE_BLOCKS_MAX * LANES:
-            self.counters.grown += 1
-            self._rewrite(slots, slot, alive, 2 * len(numbers))
+            self._enlarge(slot, alive)
         else:
             half = np.arange(len(numbers)) < len(numbers) // 2
             self._replace(slot, [(slots.centroid(slot), vectors[part], scales[part], numbers[part]) for part in (half, ~half)])
         self.publish()
 
+    def _enlarge(self, slot: int, alive: NDArray[np.int64]) -> None:
+        """Give a full page twice the room."""
+        self.counters.grown += 1
+        self._rewrite(self._slots, slot, alive, 2 * int(self._slots.capacities[slot]))
+
     def _replace(self, slot: int, parts: list[tuple[Any, Any, Any, Any]]) -> list[int]:
         """Put new pages in the place of one."""
         parent = int(self._slots.parents[slot])
-        new = [self._new_slot(self._slots, *part, room=len(part[3]) + LANES) for part in parts]
+        new = [self._new_slot(self._slots, *part, room=len(part[3]) + 8) for part in parts]
         self._regroup([slot], new, parent)
         self._retire_slot(self._slots, slot)
         return new
@@ -464,7 +472,7 @@ class PageIndex:
             for at in np.unique(best[movers]).tolist():
                 moving = movers[best[movers] == at]
                 target = int(near[at])
-                room = 7 * int(self._slots.capacities[target]) // 8 - int(self._slots.counts[target])  # or it splits next
+                room = 7 * PAGE_ROWS // 8 - int(self._slots.counts[target])  # or it splits next
                 if len(moving) <= room and len(moving) < len(numbers) // 2:
                     leaving[target] = moving
                     keep[moving] = False
@@ -496,7 +504,7 @@ class PageIndex:
             if lanes is not None:
                 stay = np.delete(stay, lanes)
             moving = leaving.get(target)
-            self._rewrite(slots, target, stay, int(slots.capacities[target]))
+            self._rewrite(slots, target, stay, len(stay) + (0 if moving is None else len(moving)))
             if moving is not None:
                 self._fill(slots, target, vectors[moving], scales[moving], numbers[moving])
             self.counters.moved_rows += (0 if lanes is None else len(lanes)) + (0 if moving is None else len(moving))
@@ -553,7 +561,7 @@ class PageIndex:
         if len(alive) < _SPARSE_ROWS and slots.live > 1 and self._dissolve(slot, numbers[alive]):
             self.counters.dissolved += 1
         elif len(alive) < len(numbers):
-            self._rewrite(slots, slot, alive, len(alive) + LANES)
+            self._rewrite(slots, slot, alive, len(alive) + 8)
             self.counters.rewritten += 1
         else:
             return
@@ -568,7 +576,7 @@ class PageIndex:
                 return False
             vectors, scales = self._source.unit_rows(numbers)
             scores = _dots(vectors, slots.centroids(near))
-            room = slots.capacities[near].astype(np.int64) - slots.counts[near]
+            room = PAGE_ROWS - slots.counts[near].astype(np.int64)
             chosen = np.empty(len(numbers), np.int64)
             for row in range(len(numbers)):
                 at = int(np.where(room > 0, scores[row], -np.inf).argmax())
@@ -578,7 +586,8 @@ class PageIndex:
                 room[at] -= 1
             for at in np.unique(chosen).tolist():
                 moving, target = np.flatnonzero(chosen == at), int(near[at])
-                self._rewrite(slots, target, np.arange(int(slots.counts[target])), int(slots.capacities[target]))
+                count = int(slots.counts[target])
+                self._rewrite(slots, target, np.arange(count), count + len(moving))
                 self._fill(slots, target, vectors[moving], scales[moving], numbers[moving])
         self._regroup([slot], [], -1)
         self._retire_slot(slots, slot)
@@ -716,7 +725,7 @@ class PageIndex:
         mean = vectors.sum(0)
         norm = float(np.linalg.norm(mean))
         centroid = mean / np.float32(norm) if norm > 1e-6 else vectors[0]
-        return [self._new_slot(self._slots, centroid, vectors, scales, numbers, room=len(numbers) + 16)]
+        return [self._new_slot(self._slots, centroid, vectors, scales, numbers, room=len(numbers) + 4)]
 
     # -- on disk ------------------------------------------------------------------------------------------------
 

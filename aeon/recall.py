@@ -82,9 +82,7 @@ def select(view: View, filters: Filters) -> NDArray[np.int64] | None:
         runs = [trace.session_events(number) for number in numbers]
         indexes = np.sort(np.concatenate(runs)) if runs else np.empty(0, np.int64)
         indexes = indexes[indexes < view.events]
-        keep = _mask(
-            filters, namespaces, len(indexes), lambda field: trace.take(indexes, field)
-        )
+        keep = _mask(filters, namespaces, len(indexes), lambda field: trace.take(indexes, field))
         return indexes if keep is None else indexes[keep]
     found = []
     for first, records in trace.columns(view.events):

@@ -16,7 +16,15 @@ from aeon.errors import CorruptionError
 from aeon.files import FileSystem, read_whole
 from aeon.format import SEGMENT_HEADER, generation_name, segment_name
 from aeon.manifest import MANIFEST_NAME, Manifest
-from aeon.wal import LogPosition, SegmentHeader, SegmentReader, TornTail, create_segment, decode_segment_header, list_segments
+from aeon.wal import (
+    LogPosition,
+    SegmentHeader,
+    SegmentReader,
+    TornTail,
+    create_segment,
+    decode_segment_header,
+    list_segments,
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,9 @@ def read_engine(files: FileSystem, root: str) -> tuple[Engine, Replayed]:
             # A checkpoint may have replaced the generation and deleted the log under our feet.
             if manifests.load(files, root) == manifest:
                 raise
-    raise CorruptionError(f"{root}/{MANIFEST_NAME}", 0, expected="a store at rest", found=f"{_READ_ATTEMPTS} checkpoints")
+    raise CorruptionError(
+        f"{root}/{MANIFEST_NAME}", 0, expected="a store at rest", found=f"{_READ_ATTEMPTS} checkpoints"
+    )
 
 
 def replay(files: FileSystem, root: str, engine: Engine) -> Replayed:
@@ -138,10 +148,15 @@ def _segments(files: FileSystem, directory: str, manifest: Manifest) -> list[int
     for expected, number in enumerate(numbers, manifest.segment):
         if number != expected:
             raise CorruptionError(
-                f"{directory}/{segment_name(expected)}", 0, expected="a log segment", found=f"only segment {number} after it"
+                f"{directory}/{segment_name(expected)}",
+                0,
+                expected="a log segment",
+                found=f"only segment {number} after it",
             )
     if not numbers:
-        raise CorruptionError(f"{directory}/{segment_name(manifest.segment)}", 0, expected="a log segment", found="no file")
+        raise CorruptionError(
+            f"{directory}/{segment_name(manifest.segment)}", 0, expected="a log segment", found="no file"
+        )
     return numbers
 
 

@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon_native import dispatch
-
 from aeon import check as checks
 from aeon import intake
 from aeon.atlas import as_vectors
@@ -35,14 +33,14 @@ from aeon.errors import ClosedError, EmbedderMissingError, InvalidInputError, No
 from aeon.files import FileSystem, Lock
 from aeon.format import TEXT_BYTES_INLINE, FileKind, OpFlag, generation_name
 from aeon.generation_files import ArenaWriter
-from aeon.manifest import Manifest
+from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, check_recall_target
-from aeon.key_table import encode_key
 from aeon.recall import Effort, recall, require_known_fields, search_batch, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
 from aeon.wal import Wal
+from aeon_native import dispatch
 
 KERNELS_FROM_ROWS = 4096  # below, the NumPy twins answer in well under a millisecond and no compiler is loaded
 KERNELS_FROM_COMMITS = 1000  # a process that writes more than this lives long enough to gain from compiled code
@@ -156,6 +154,7 @@ class Store:
         keys: Sequence[str | None] | None = None,
         metadata: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
         timestamps: Any = None,
+        refs: Sequence[Iterable[int]] | None = None,
         parents: Sequence[int | None] | None = None,
     ) -> list[int]:
         """Keep many memories in one commit, all or none; return their ids, in order.
@@ -164,7 +163,7 @@ class Store:
         ----------
         texts : at least one str. vectors : float[n, dim], or None as in `remember`, or a list with None where a memory
             has no vector.
-        session, role, metadata, timestamps : one for all, or a list of n. keys, parents : a list of n, or None.
+        session, role, metadata, timestamps : one for all, or a list of n. keys, refs, parents : a list of n, or None.
 
         Errors and durability as in `remember`. Cost: one log record and one sync for the whole batch.
         """
@@ -193,7 +192,7 @@ class Store:
             intake.spread(keys, count, "keys"),
             intake.spread(metadata, count, "metadata"),
             intake.spread(timestamps, count, "timestamps"),
-            [()] * count,
+            [()] * count if refs is None else intake.spread(refs, count, "refs"),
             intake.spread(parents, count, "parents"),
             sparse,
         )
@@ -246,7 +245,15 @@ class Store:
             if parent:
                 needed.add(parent)
             operations.append(
-                (intake.check_role(roles[n]), int(flags), parent, intake.as_timestamp(timestamps[n]), extra, text, packed.get(n, b""))
+                (
+                    intake.check_role(roles[n]),
+                    int(flags),
+                    parent,
+                    intake.as_timestamp(timestamps[n]),
+                    extra,
+                    text,
+                    packed.get(n, b""),
+                )
             )
         with self._write_lock:
             if needed:
@@ -544,6 +551,27 @@ class Store:
             found = found[-wanted:]
         return [Memory(view.engine, index, trace.event(index).id) for index in found]
 
+    def memories(
+        self,
+        *,
+        session: str | Sequence[str] | None = None,
+        namespace: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        since: Any = None,
+        until: Any = None,
+        roles: str | Sequence[str] | None = None,
+    ) -> Iterator[Memory]:
+        """Iterate over all current memories that pass the filters, in the order they were remembered.
+
+        One snapshot: what is remembered or forgotten meanwhile does not show. Filters and errors as in `recall`.
+        """
+        view = self._view()
+        filters = intake.make_filters(session, namespace, where, since, until, roles)
+        if filters.where is not None:
+            require_known_fields(view, filters.where)
+        trace = view.engine.trace
+        return (Memory(view.engine, index, trace.event(index).id) for index in select_alive(view, filters))
+
     def sessions(self) -> list[SessionInfo]:
         """Return the sessions that hold current memories, in the order they were begun. Cost: linear in the sessions."""
         self._view()
@@ -571,6 +599,11 @@ class Store:
     def durable_lsn(self) -> int:
         """Every commit up to this one is on disk."""
         return self._engine.view.lsn if self._wal is None else self._wal.durable_lsn
+
+    @property
+    def embedder(self) -> str:
+        """Name of the embedder that made the vectors; "" if the caller brings them."""
+        return self._engine.manifest.embedder
 
     @property
     def lsn(self) -> int:

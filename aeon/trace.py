@@ -15,12 +15,11 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon_native import dispatch
-
 from aeon.columns import CHUNK_RECORDS, Column
 from aeon.errors import CorruptionError
 from aeon.format import DEATH, EDGE, EVENT, SESSION, SUPERSEDED, EdgeKind, FileKind, cut_preview, data_offset
 from aeon.generation_files import MappedFile
+from aeon_native import dispatch
 
 _ID, _PREVIOUS, _PARENT, _TIMESTAMP, _SESSION, _NAMESPACE, _ROLE, _FLAGS, _PREVIEW_BYTES, _, _ROW = range(11)
 _EVENT_BYTES = EVENT.size
@@ -32,8 +31,20 @@ FIELDS_MAX = 10_000  # distinct metadata paths that are remembered; with more, f
 class Event:
     """One decoded EVENT record."""
 
-    __slots__ = ("id", "previous", "parent", "timestamp", "session", "namespace", "role", "flags", "row",
-                 "blob_offset", "blob_bytes", "preview")  # fmt: skip
+    __slots__ = (
+        "blob_bytes",
+        "blob_offset",
+        "flags",
+        "id",
+        "namespace",
+        "parent",
+        "preview",
+        "previous",
+        "role",
+        "row",
+        "session",
+        "timestamp",
+    )  # fmt: skip
 
     def __init__(self, record: Any, at: int) -> None:
         (self.id, self.previous, self.parent, self.timestamp, self.session, self.namespace, self.role, self.flags,
@@ -89,7 +100,11 @@ class Names:
     def pack(self) -> bytes:
         """The bytes of the names file."""
         packed: bytes = msgpack.packb(
-            {"sessions": self.sessions, "namespaces": [list(parts) for parts in self.namespaces], "fields": sorted(self.fields)}
+            {
+                "sessions": self.sessions,
+                "namespaces": [list(parts) for parts in self.namespaces],
+                "fields": sorted(self.fields),
+            }
         )
         return packed
 
@@ -107,7 +122,9 @@ class Trace:
         self._files = files
         self.tail_first_id = next_id
         self.events = Column(self._content(FileKind.EVENTS, EVENT.dtype))
-        self._base_raw = memoryview(self.events.base.view(np.uint8).reshape(-1)) if self.events.base_count else memoryview(b"")  # type: ignore[arg-type]
+        self._base_raw = (
+            memoryview(self.events.base.view(np.uint8).reshape(-1)) if self.events.base_count else memoryview(b"")
+        )  # type: ignore[arg-type]
         self._base_first_id = int(EVENT.unpack_from(self._base_raw, 0)[_ID]) if self.events.base_count else 0
         self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS), bool)
         deaths = files.get(FileKind.EVENT_DEATHS)
@@ -236,7 +253,10 @@ class Trace:
     def _damaged(self, index: int, expected: int, found: int) -> CorruptionError:
         offset = data_offset(FileKind.EVENTS) + index * _EVENT_BYTES
         return CorruptionError(
-            self._files[FileKind.EVENTS].path, offset, expected=f"an event with checksum {expected:#010x}", found=f"{found:#010x}"
+            self._files[FileKind.EVENTS].path,
+            offset,
+            expected=f"an event with checksum {expected:#010x}",
+            found=f"{found:#010x}",
         )
 
     def columns(self, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -279,7 +299,9 @@ class Trace:
     def session_count(self, session: int) -> int:
         """How many events a session has had, dead ones included."""
         base = self.base_sessions
-        return (int(base[session]["postings_count"]) if session < len(base) else 0) + len(self._postings.get(session, ()))
+        return (int(base[session]["postings_count"]) if session < len(base) else 0) + len(
+            self._postings.get(session, ())
+        )
 
     def session_events(self, session: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Indexes of a session's events from its `start`-th to its `stop`-th, dead ones included: int64[n]."""

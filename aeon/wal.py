@@ -16,8 +16,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aeon_native import dispatch
-
 from aeon.errors import CapacityError, CorruptionError, PoisonedError
 from aeon.files import File, FileSystem, NoSpaceError, write_fully
 from aeon.format import (
@@ -33,6 +31,7 @@ from aeon.format import (
     padded,
     segment_name,
 )
+from aeon_native import dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +134,9 @@ class SegmentReader:
     that this one was synced), or a later valid frame whose `durable_lsn` covers it. Otherwise it is a torn tail.
     """
 
-    def __init__(self, data: memoryview, path: str, header: SegmentHeader, *, lsn: int, offset: int, is_last: bool) -> None:
+    def __init__(
+        self, data: memoryview, path: str, header: SegmentHeader, *, lsn: int, offset: int, is_last: bool
+    ) -> None:
         self.data = data
         self.path = path
         self.header = header
@@ -153,7 +154,9 @@ class SegmentReader:
                 return
             lsn, _, first_id, length = found
             if lsn != self.lsn:
-                raise CorruptionError(self.path, self.offset, expected=f"the frame of LSN {self.lsn}", found=f"LSN {lsn}")
+                raise CorruptionError(
+                    self.path, self.offset, expected=f"the frame of LSN {self.lsn}", found=f"LSN {lsn}"
+                )
             start = self.offset + FRAME.size
             yield Frame(lsn, first_id, self.offset, data[start : start + length])
             self.lsn = lsn + 1
@@ -397,7 +400,13 @@ class Wal:
         number = self.segment + 1
         try:
             crc = create_segment(
-                self._files, self._directory, self._uuid, number, self.appended_lsn + 1, self.next_id, previous_synced=not lazy
+                self._files,
+                self._directory,
+                self._uuid,
+                number,
+                self.appended_lsn + 1,
+                self.next_id,
+                previous_synced=not lazy,
             )
             file = self._files.open(self._path(number), writable=True)
         except NoSpaceError as error:

@@ -101,7 +101,9 @@ class _Query:
         halves = page["codes"].reshape(len(page), -1, 16)
         nibbles = np.concatenate([halves & 15, halves >> 4], axis=2)  # [block, group, lane]
         sums = self.lut[np.arange(len(self.lut))[None, :, None], nibbles].sum(axis=1, dtype=np.int64)
-        bound = page["factors"] * (sums.astype(np.float32) * self.a - self.minus) + page["errors"] * np.float32(eps0)
+        with np.errstate(invalid="ignore"):  # an empty lane's -inf, times 0: NaN is as far below
+            margin = page["errors"] * np.float32(eps0)
+        bound = page["factors"] * (sums.astype(np.float32) * self.a - self.minus) + margin
         return (bound >= (threshold - base if threshold > _LOWEST else _LOWEST)).reshape(-1)
 
     def centroid_scores(self, codes: Array, scales: Array) -> Array:

@@ -70,6 +70,7 @@ _QUERY_MAX = np.float32(16256)
 _LOWEST = np.float32(-3.4e38)  # a threshold every estimate of a row passes, and no empty lane
 _EPS_ASSIGN = np.float32(2.5)  # the nearest page of a row is missed once in some hundred rows at most
 _BEAM_ASSIGN = 8
+_AHEAD_BYTES = 1024  # of the next page
 
 # Scratch memory of a search, in bytes from a 64-byte boundary on: the first five times dim, then constants.
 _UNIT, _QUERY, _PLANES, _ROTATED, _LUT, _PENDING = 0, 4, 6, 8, 12, 16
@@ -329,6 +330,8 @@ def _scan_pages(
         block = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * slot)))
         size = np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + np.uintp(4 * slot)))
         blocks += size
+        if p + 1 < near:  # the processor follows a run of lines by itself once it has seen its beginning
+            _fetch(np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * near_slots[p + 1]))), _AHEAD_BYTES)
         for _ in range(size):
             numbers = block + np.uintp(4 * width + 12 * LANES)
             permitted = _allowed_lanes(numbers, limit, allowed) if filtered else np.uint32(0xFFFFFFFF)

@@ -40,11 +40,21 @@ def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
     figure = f"{_number(r['value'])} {r['unit']}"
     match r["metric"]:
         case "remember":
-            return "`remember`, one thread", figure, spread, f"durability {r['durability']}, {r['dim']} dims, text of 82 bytes"
+            return (
+                "`remember`, one thread",
+                figure,
+                spread,
+                f"durability {r['durability']}, {r['dim']} dims, text of 82 bytes",
+            )
         case "remember_many":
             return "`remember_many`", figure, spread, f"durability {r['durability']}, {r['batch']} a commit, with texts"
         case "log_share":
-            return "log's share of an insert", figure, spread, f"durability normal, {r['batch']} a commit, log really written"
+            return (
+                "log's share of an insert",
+                figure,
+                spread,
+                f"durability normal, {r['batch']} a commit, log really written",
+            )
         case "group_commit":
             disk = f"sync slowed by {r['added_sync_ms']} ms" if r["added_sync_ms"] else "this disk"
             return (

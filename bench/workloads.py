@@ -99,7 +99,14 @@ def log_share(bench: Bench) -> Iterator[Result]:
                     shares.append(spent[0] / (time.perf_counter() - start) * 100)
         finally:
             Wal.append = real  # type: ignore[method-assign]
-        yield {"metric": "log_share", "unit": "%", "durability": "normal", "dim": 384, "batch": batch, **_summary(shares)}
+        yield {
+            "metric": "log_share",
+            "unit": "%",
+            "durability": "normal",
+            "dim": 384,
+            "batch": batch,
+            **_summary(shares),
+        }
 
 
 def remember_many(bench: Bench) -> Iterator[Result]:
@@ -113,7 +120,14 @@ def remember_many(bench: Bench) -> Iterator[Result]:
                 for at in range(0, 20_000, 1000):
                     store.remember_many([TEXT] * 1000, bench.rows[at : at + 1000])
                 rates.append(20_000 / (time.perf_counter() - start))
-        yield {"metric": "remember_many", "unit": "rows/s", "durability": durability, "dim": 384, "batch": 1000, **_summary(rates)}
+        yield {
+            "metric": "remember_many",
+            "unit": "rows/s",
+            "durability": durability,
+            "dim": 384,
+            "batch": 1000,
+            **_summary(rates),
+        }
 
 
 def group_commit(bench: Bench) -> Iterator[Result]:
@@ -178,7 +192,14 @@ def recall_dialogue(bench: Bench) -> Iterator[Result]:
                 start = time.perf_counter()
                 store.recall(query, 10)
                 times.append((time.perf_counter() - start) * 1e6)
-            yield {"metric": "recall_call", "unit": "us", "rows": len(base), "dim": 384, "kept_as": rows, **_summary(times)}
+            yield {
+                "metric": "recall_call",
+                "unit": "us",
+                "rows": len(base),
+                "dim": 384,
+                "kept_as": rows,
+                **_summary(times),
+            }
 
 
 def _search(store: aeon.Store, base: Any, queries: Any, tenth: Any, *, exact: bool, rows: str) -> Result:
@@ -203,7 +224,14 @@ def reopen(bench: Bench) -> Iterator[Result]:
                 rows = bench.rows[at % 20_000 : at % 20_000 + 5000]
                 store.remember_many([f"{TEXT} {n}" for n in range(at, at + len(rows))], rows)
             store.checkpoint()
-        yield {"metric": "open", "unit": "ms", "rows": count, "dim": 384, "note": "checkpointed", **_open_elsewhere(path)}
+        yield {
+            "metric": "open",
+            "unit": "ms",
+            "rows": count,
+            "dim": 384,
+            "note": "checkpointed",
+            **_open_elsewhere(path),
+        }
         shutil.rmtree(path)
     path = bench.path()
     with aeon.open(path, dim=384, durability="off", checkpoint_log_bytes=0) as store:
@@ -222,7 +250,11 @@ def _open_elsewhere(path: str, repeats: int = REPEATS) -> Result:
 
 def _python(code: str, *arguments: str, **environment: str) -> str:
     run = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
     )
     return run.stdout.strip().splitlines()[-1]
 
@@ -242,7 +274,13 @@ def start_up(bench: Bench) -> Iterator[Result]:
     for _ in range(REPEATS):
         with tempfile.TemporaryDirectory() as cache:
             times.append(float(_python(code, path, AEON_CACHE_DIR=cache)))
-    yield {"metric": "first_recall", "unit": "ms", "rows": 1000, "note": "text query, no compiled cache", **_summary(times)}
+    yield {
+        "metric": "first_recall",
+        "unit": "ms",
+        "rows": 1000,
+        "note": "text query, no compiled cache",
+        **_summary(times),
+    }
 
 
 def disk(bench: Bench) -> Iterator[Result]:

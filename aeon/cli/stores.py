@@ -51,7 +51,7 @@ def open_to_write(
 
 def require_embedder(arguments: Arguments, store: Store) -> bool:
     """Whether the store makes its vectors itself; CommandError if it does, and what makes them was not given."""
-    maker = store._engine.manifest.embedder
+    maker = store.embedder
     if maker and store._embed is None:
         raise CommandError(
             f"the vectors in {arguments.store} are made by {maker!r}: say where it is with --embed MODULE:NAME"

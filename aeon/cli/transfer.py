@@ -26,7 +26,7 @@ from aeon.cli.terminal import Terminal
 from aeon.cli.values import CommandError, show_count, to_json
 from aeon.embedder import HashEmbedder
 from aeon.embedding import Embed, embed_texts
-from aeon.errors import AeonError, InvalidInputError
+from aeon.errors import AeonError
 from aeon.files import FILE_MODE
 from aeon.format import DIM_MAX
 from aeon.recall import Filters
@@ -228,7 +228,7 @@ def _vector_maker(
     arguments: Arguments, terminal: Terminal, store: Store, header: dict[str, Any]
 ) -> Callable[[Sequence[Record]], list[Any]]:
     """What turns a batch into vectors: those of the file if they are of the store's kind, else its embedder."""
-    maker = store._engine.manifest.embedder
+    maker = store.embedder
     same = header.get("embedder", maker) == maker and header.get("dim", store.atlas.dim) == store.atlas.dim
     if header.get("vectors") != "none" and same:
         return lambda batch: [record.vector for record in batch]
@@ -300,34 +300,18 @@ class _Importer:
         self.last_id = ids[-1]
 
     def _remember(self, record: Record, vector: Any, refs: list[int], parent: int | None) -> list[int]:
-        if vector is None:  # `remember` would embed the text; a memory without a vector stays one
-            if not refs:
-                return self._store.remember_many(
-                    [record.text],
-                    [None],
-                    session=record.session or "default",
-                    role=record.role,
-                    namespace=record.namespace,
-                    keys=[record.key],
-                    metadata=record.metadata,
-                    timestamps=[record.timestamp],
-                    parents=[parent],
-                )
-            if self._store._embed is not None:
-                raise InvalidInputError("a memory with refs and without a vector cannot be imported into this store")
-        id_ = self._store.remember(
-            record.text,
-            vector,
+        return self._store.remember_many(  # `remember` would embed the text of a memory that has no vector
+            [record.text],
+            [vector],
             session=record.session or "default",
             role=record.role,
             namespace=record.namespace,
-            key=record.key,
+            keys=[record.key],
             metadata=record.metadata,
-            timestamp=record.timestamp,
-            refs=refs,
-            parent=parent,
+            timestamps=[record.timestamp],
+            refs=[refs],
+            parents=[parent],
         )
-        return [id_]
 
 
 def _stands_alone(item: tuple[int, Record]) -> int | None:

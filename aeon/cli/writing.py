@@ -8,10 +8,9 @@ import time
 from aeon import intake
 from aeon.cli.arguments import Arguments
 from aeon.cli.reading import read_stdin
-from aeon.cli.stores import open_to_write, require_embedder, select
+from aeon.cli.stores import open_to_write, require_embedder
 from aeon.cli.terminal import Terminal
 from aeon.cli.values import CommandError, show_bytes, show_count
-from aeon.recall import require_known_fields
 
 
 def remember(arguments: Arguments, terminal: Terminal) -> int:
@@ -53,10 +52,8 @@ def forget(arguments: Arguments, terminal: Terminal) -> int:
         raise CommandError("forget what? Give ids, or --session, --namespace, --where (--where '{}' is everything)")
     with open_to_write(arguments, terminal) as store:
         if by_filter:
-            filters = intake.make_filters(arguments.session, arguments.namespace, arguments.where)
-            if filters.where is not None:
-                require_known_fields(store._view(), filters.where)
-            count = len(select(store, filters)[1])
+            chosen = store.memories(session=arguments.session, namespace=arguments.namespace, where=arguments.where)
+            count = sum(1 for _ in chosen)
         else:
             for id_ in arguments.ids:
                 store.get(id_)  # a mistyped id is better told than counted as 0
