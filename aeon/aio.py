@@ -65,6 +65,10 @@ class AsyncStore:
         """See `Store.history`."""
         return await self._run(self.store.history, session, limit, before)
 
+    async def memories(self, **filters: Any) -> list[Memory]:
+        """See `Store.memories`; as a list, in one go."""
+        return await self._run(lambda: list(self.store.memories(**filters)))
+
     async def sessions(self) -> list[SessionInfo]:
         """See `Store.sessions`."""
         return await self._run(self.store.sessions)

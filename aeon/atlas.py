@@ -9,18 +9,14 @@ background, follows every commit, and its newest rows, which are in no page yet,
 from __future__ import annotations
 
 import math
+import random
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from aeon_native import dispatch
-
-from aeon_native.page_layout import padded_dim, scratch_bytes
 
 from aeon import probing
 from aeon.background import Background, in_two
@@ -29,8 +25,10 @@ from aeon.errors import CorruptionError, DimensionError, InvalidInputError
 from aeon.format import DEATH, ROW, FileKind, data_offset, row_stride
 from aeon.generation_files import MappedFile
 from aeon.page_file import decode_pages, encode_pages
-from aeon.pages import PageIndex, Snapshot
+from aeon.pages import PageIndex
 from aeon.probing import RECALL_TARGET, Curve
+from aeon_native import dispatch
+from aeon_native.page_layout import padded_dim, scratch_bytes
 
 INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/atlas_growth)
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
@@ -38,11 +36,12 @@ _CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, s
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/atlas_growth)
-_REAL_QUERIES = 256  # the newest queries that are kept for calibration
+_REAL_QUERIES = 256  # queries that are kept for calibration, from the last thousand or so
 _REAL_QUERIES_MIN = 128
 _QUERY_SAMPLE = 4  # every so many queries one is kept
-_CALIBRATION_QUERIES = 192
+_CALIBRATION_QUERIES = 256
 _CALIBRATION_BYTES = 4 << 30  # of rows read by one calibration's exact searches
+_MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
 
 _SHARED_FROM = 32  # so many queries are worth a second thread
@@ -104,9 +103,10 @@ class Atlas:
         self._whole = False  # every mapped row was verified
         self._index: PageIndex | None = None
         self._curve: Curve = probing.UNMEASURED
+        self._efforts: dict[tuple[float, int], tuple[int, float]] = {}
         self._background = Background()
-        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_REAL_QUERIES)
-        self._asked = 0
+        self._kept: list[NDArray[np.float32]] = []
+        self._asked = self._measure_at = 0
         self._local = threading.local()
         self.index_error = ""  # why the index was given up, if it was
         self.pages_error = ""  # why the generation's pages were not used, if they were not
@@ -214,7 +214,10 @@ class Atlas:
         found, scores, counts = self.search_many(
             query[None], k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target
         )
-        return found[0, : counts[0]], scores[0, : counts[0]]
+        count = counts.item(0)
+        if count == scores.shape[1]:
+            return found[0], scores[0]
+        return found[0, :count], scores[0, :count]
 
     def search_many(
         self,
@@ -244,25 +247,37 @@ class Atlas:
             return found, scores, counts
         self._keep_query(queries[0])
         target = RECALL_TARGET if recall_target is None else recall_target
-        probes = self._curve.probes_for(target, k)
+        probes, eps0 = self._effort(target, k)
         if among is not None:
-            probes *= rows / len(among)
-        size = len(queries) if len(queries) < _SHARED_FROM else -(-len(queries) // 8)
+            probes = math.ceil(probes * rows / len(among))
+        if len(queries) < _SHARED_FROM:
+            self._search_index(index, queries, probes, eps0, rows, lsn, among, scores, found, counts)
+            return found, scores, counts
+        size = -(-len(queries) // 8)
         starts = iter(range(0, len(queries), size))  # shared by both threads; `next` is one step under the GIL
 
         def run() -> None:
             for first in starts:
                 part = slice(first, first + size)
                 self._search_index(
-                    index, queries[part], math.ceil(probes), probing.eps0_for(target), rows, lsn, among, scores[part],
-                    found[part], counts[part],
-                )  # fmt: skip
+                    index, queries[part], probes, eps0, rows, lsn, among, scores[part], found[part], counts[part]
+                )
 
-        if size < len(queries):
-            in_two(run)
-        else:
-            run()
+        in_two(run)
         return found, scores, counts
+
+    def _effort(self, target: float, k: int) -> tuple[int, float]:
+        """(pages to look at, eps0) for a recall target."""
+        effort = self._efforts.get((target, k))
+        if effort is None:
+            efforts = self._efforts
+            if len(efforts) > 1000:
+                efforts.clear()
+            effort = efforts[target, k] = math.ceil(self._curve.probes_for(target, k)), probing.eps0_for(target)
+        return effort
+
+    def _use_curve(self, curve: Curve) -> None:
+        self._curve, self._efforts = curve, {}
 
     def _search_index(
         self, index: PageIndex, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
@@ -275,33 +290,32 @@ class Atlas:
         stop = min(rows, snapshot.rows)
         allowed = _ALL if among is None else _bitmap(among, stop)
         local = self._local
-        if not hasattr(local, "scratch"):
-            local.scratch, local.stats = np.empty(scratch_bytes(index.dim), np.uint8), np.zeros(3, np.int64)
+        try:
+            scratch, stats = local.scratch, local.stats
+        except AttributeError:
+            scratch = local.scratch = np.empty(scratch_bytes(index.dim), np.uint8)
+            stats = local.stats = np.zeros(3, np.int64)
         while True:
-            probes = min(probes, snapshot.pages)
-            beam = self._beam(snapshot, probes)
+            if probes >= snapshot.pages:
+                probes, beam = max(snapshot.pages, 1), max(snapshot.groups, 1)
+            else:
+                beam = _BEAM + probes // 8
             if stop < rows:
                 for n, query in enumerate(queries):
                     counts[n] = self._scan(query, stop, rows, lsn, among, scores[n], found[n])
             bad = dispatch.kernels.search_pages(
-                snapshot.ctx, queries, stop, lsn, probes, beam, eps0, allowed, local.scratch, scores, found, counts,
-                local.stats,
+                snapshot.ctx, queries, stop, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats
             )  # fmt: skip
             if bad >= 0:
                 raise refuse_vector(queries, bad, "query")
-            if (probes >= snapshot.pages and beam >= snapshot.groups) or counts.min() >= k:
+            least = counts.item(0) if len(counts) == 1 else counts.min()
+            if least >= k or probes >= snapshot.pages:
                 break
             probes *= 4
             counts[:] = 0
         if not self._all_verified:
             for n in range(len(queries)):
                 self._verify_rows(found[n, : counts[n]])
-
-    @staticmethod
-    def _beam(snapshot: Snapshot, probes: int) -> int:
-        if probes >= snapshot.pages:
-            return max(snapshot.groups, 1)
-        return max(1, min(snapshot.groups, _BEAM + probes // 8))
 
     def _scan(
         self, query: NDArray[np.float32], first: int, stop: int, lsn: int, among: NDArray[np.int64] | None,
@@ -321,20 +335,25 @@ class Atlas:
             scales = records["scale"][position : position + len(codes)]
             ended, at = deaths.locate(begin)
             died = ended["lsn"][at : at + len(codes)]
+            vectors = codes.view(np.int8 if self.quantised else np.float32)
             if among is None:
-                run: tuple[Any, ...] = (codes, scales, died, lsn, prepared, scale, _ALL, begin)
-                scan = kernels.scan_int8
-            else:
-                low, high = np.searchsorted(among, (begin, end))
-                if low == high:
-                    continue
-                run = (codes, scales, died, lsn, prepared, scale, among[low:high] - begin, begin)
-                scan = kernels.gather_int8
+                if self.quantised:
+                    count = kernels.scan_int8(
+                        vectors, scales, died, lsn, prepared, scale, _ALL, begin, scores, found, count
+                    )
+                else:
+                    count = kernels.scan_f32(vectors, died, lsn, prepared, _ALL, begin, scores, found, count)
+                continue
+            low, high = np.searchsorted(among, (begin, end))
+            if low == high:
+                continue
+            some = among[low:high] - begin
             if self.quantised:
-                count = scan(codes.view(np.int8), *run[1:], scores, found, count)
+                count = kernels.gather_int8(
+                    vectors, scales, died, lsn, prepared, scale, some, begin, scores, found, count
+                )
             else:
-                scan = kernels.scan_f32 if among is None else kernels.gather_f32
-                count = scan(codes.view(np.float32), died, lsn, prepared, run[6], begin, scores, found, count)
+                count = kernels.gather_f32(vectors, died, lsn, prepared, some, begin, scores, found, count)
         return count
 
     # -- the index ----------------------------------------------------------------------------------------------
@@ -364,12 +383,15 @@ class Atlas:
         self._asked += 1
         if self._asked % _QUERY_SAMPLE:
             return
-        self._recent.append(query.copy())
-        if self._asked % (_QUERY_SAMPLE * 64) == 0 and not self._background.busy:
-            curve = self._curve
-            grown = self.codes.count > _GROWTH * curve.rows
-            if grown or (not curve.real and len(self._recent) >= _REAL_QUERIES_MIN):
-                self._background.start(self._calibrate, "aeon-calibrate")
+        kept = self._kept
+        if len(kept) < _REAL_QUERIES:
+            kept.append(query.copy())
+        else:  # a random one goes, so that those kept are spread over many conversations
+            kept[random.randrange(_REAL_QUERIES)] = query.copy()
+        due = self._asked >= self._measure_at or self.codes.count > _GROWTH * self._curve.rows
+        if due and len(kept) >= _REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._background.busy:
+            self._measure_at = min(2 * self._asked, self._asked + _MEASURE_EVERY)
+            self._background.start(self._calibrate, "aeon-calibrate")
 
     def start_index(self) -> None:
         """Begin to make the index, or to take it from its file, if it is due and not there."""
@@ -401,6 +423,8 @@ class Atlas:
 
     def _build(self, stopping: Callable[[], bool]) -> None:
         """Make the index of all rows there are, or take it from its file; measure its curve, and let it serve."""
+        if self._index is not None:  # made since this was asked for
+            return
         index = self._load()
         if index is None:
             index = PageIndex(self, self.dim, self._seed)
@@ -413,8 +437,11 @@ class Atlas:
         if not stopping():
             self._index = index
 
-    def _load(self) -> PageIndex | None:
-        """The index as the generation's file holds it; None if there is none, or it is damaged: it is derived."""
+    def _load(self, *, copy: bool = False) -> PageIndex | None:
+        """The index as the generation's file holds it; None if there is none, or it is damaged: it is derived.
+
+        copy : leave the mapping to the index that serves; only one may go on filling the pages where they lie.
+        """
         file = self._files.get(FileKind.PAGES)
         if file is None:
             return None
@@ -426,9 +453,10 @@ class Atlas:
             self.pages_error = str(error)
             return None
         index = PageIndex(self, self.dim, self._seed)
-        index.load(stored.groups, stored.pages, stored.blocks, stored.rows)
+        blocks = stored.blocks.copy() if copy else stored.blocks
+        index.load(stored.groups, stored.pages, blocks, stored.rows)
         if stored.curve is not None:
-            self._curve = stored.curve
+            self._use_curve(stored.curve)
         return index
 
     def encode_pages(self, moved: NDArray[np.int64]) -> NDArray[np.uint8] | None:
@@ -445,7 +473,7 @@ class Atlas:
         file = self._files.get(FileKind.PAGES)
         if file is None:
             return []
-        index = self._load()
+        index = self._load(copy=True)
         return [self.pages_error] if index is None else index.verify()
 
     def _catch_up(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
@@ -462,9 +490,10 @@ class Atlas:
         """Measure recall against exact search, on recent queries or else on rows of the store."""
         rows = index.rows
         count = min(_CALIBRATION_QUERIES, max(48, _CALIBRATION_BYTES // max(1, rows * self.stride)))
-        real = len(self._recent) >= _REAL_QUERIES_MIN
+        kept = list(self._kept)
+        real = len(kept) >= _REAL_QUERIES_MIN
         if real:
-            queries = np.stack(list(self._recent)[-count:])
+            queries = np.stack(random.sample(kept, min(count, len(kept))))
         else:
             chosen = np.random.default_rng(rows).integers(0, rows, 4 * count)
             chosen = chosen[~self.dead(chosen)][:count]
@@ -487,12 +516,12 @@ class Atlas:
             queries, search, exact, rows, index.snapshot.pages, real=real, stopping=stopping
         )
         if curve is not None:
-            self._curve = curve
+            self._use_curve(curve)
 
     # What the index asks of the rows (`pages.RowSource`).
 
-    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
-        """Where rows and deaths lie, for the kernels."""
+    def row_fields(self) -> tuple[dict[str, int], int, tuple[Any, ...]]:
+        """Where rows and deaths lie, for the kernels; how many rows that reaches; the arrays behind the addresses."""
         rows, row_chunks, keep_rows = self.codes.addresses()
         deaths, death_chunks, keep_deaths = self.deaths.addresses()
         return {
@@ -504,7 +533,7 @@ class Atlas:
             "death_base": deaths,
             "death_chunks": death_chunks.ctypes.data,
             "chunk_shift": CHUNK_RECORDS.bit_length() - 1,
-        }, (keep_rows, keep_deaths)
+        }, self.codes.base_count + CHUNK_RECORDS * min(len(row_chunks), len(death_chunks)), (keep_rows, keep_deaths)
 
     def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows as float32[n, padded dim], and their scales; CorruptionError if one is damaged."""

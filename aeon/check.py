@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from aeon_native import dispatch
-
 from aeon import manifest as manifests
 from aeon.checkpoint import plan_sessions
 from aeon.engine import Engine
@@ -19,6 +17,7 @@ from aeon.key_table import encode_key, hash_key
 from aeon.recovery import replay
 from aeon.results import CheckReport, Problem
 from aeon.trace import FIELDS_MAX, Names
+from aeon_native import dispatch
 
 PROBLEMS_MAX = 1000  # of one kind of file; more say nothing new
 Progress = Callable[[str, int, int], None]

@@ -85,9 +85,9 @@ class Column:
         return out
 
     def addresses(self) -> tuple[int, NDArray[np.uint64], list[Any]]:
-        """Return (where the base begins, where each chunk begins, what has to live for as long)."""
+        """Return (where the base begins, where each chunk begins: uint64[chunks], what has to live for as long)."""
         chunks = list(self._chunks)
-        table = np.array([chunk.ctypes.data for chunk in chunks] or [0], np.uint64)
+        table = np.array([chunk.ctypes.data for chunk in chunks], np.uint64)
         return self.base.ctypes.data, table, [self.base, *chunks, table]
 
     def tail(self, stop: int | None = None) -> NDArray[Any]:

@@ -123,6 +123,8 @@ class Engine:
         row = -1
         if flags & OpFlag.VECTOR:
             vector = operation.vector
+            if len(vector) != self.atlas.code_bytes + 4 * self.atlas.quantised:
+                raise ValueError(f"a vector of {len(vector)} bytes")
             if self.atlas.quantised:
                 scale = np.frombuffer(vector[:4], "<f4")[0]
                 row = self.atlas.append(id_, scale, vector[4:])

@@ -9,7 +9,7 @@ import msgpack
 
 from aeon.errors import CorruptionError, NotAStoreError, VersionError
 from aeon.files import FileSystem, read_whole, write_fully
-from aeon.format import FORMAT_VERSION, MANIFEST_HEADER, MANIFEST_MAGIC, FileKind
+from aeon.format import DIM_MAX, FORMAT_VERSION, MANIFEST_HEADER, MANIFEST_MAGIC, FileKind
 from aeon_native import dispatch
 
 MANIFEST_NAME = "MANIFEST"
@@ -108,6 +108,8 @@ def _from_map(fields: dict[str, object]) -> Manifest:
         if type(number) is not int or (number < 0 and name != "created"):
             raise ValueError(f"{name} = {number!r}")
     uuid, rows, embedder, listed = fields["uuid"], fields["rows"], fields["embedder"], fields["files"]
+    if not 1 <= numbers["dim"] <= DIM_MAX:  # type: ignore[operator]
+        raise ValueError(f"dim = {numbers['dim']!r}")
     if type(uuid) is not bytes or len(uuid) != 16:
         raise ValueError(f"uuid = {uuid!r}")
     if rows not in _ROWS or type(embedder) is not str or fields["metric"] != "cosine" or type(listed) is not dict:

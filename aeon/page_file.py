@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon_native.page_layout import LANES, NO_ROW, block_dtype
-
 from aeon.format import CURVE_POINT, PAGE, PAGES_HEADER, padded
 from aeon.pages import PageIndex, StoredLevel
 from aeon.probing import Curve
+from aeon_native.page_layout import LANES, NO_ROW, block_dtype
 
 _FEW, _MANY = 10, 100
 
@@ -99,7 +98,7 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
     """Read the content of a pages file, verified before; ValueError if it is none."""
     if len(content) < PAGES_HEADER.size:
         raise ValueError(f"{len(content)} bytes of pages")
-    rows, dim, groups, pages, points, total, curve_rows, queries, real, _ = PAGES_HEADER.unpack_from(content)
+    rows, dim, groups, pages, points, total, curve_rows, queries, real, _ = PAGES_HEADER.unpack_from(content)  # type: ignore[arg-type]
     start = padded(PAGES_HEADER.size + points * CURVE_POINT.size, 64)
     codes_at = padded(start + (groups + pages) * PAGE.size, 64)
     blocks_at = codes_at + (groups + pages) * dim
@@ -109,16 +108,16 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
     codes = content[codes_at:blocks_at].view(np.int8).reshape(groups + pages, dim)
     if int(records["blocks"].sum(dtype=np.int64)) != total or (records["count"] > records["blocks"] * np.uint32(LANES)).any():
         raise ValueError("pages and blocks do not add up")
-    levels = [
-        StoredLevel(
-            np.arange(len(part)), part["scale"], part["length"], part["count"], part["blocks"],
-            codes[first : first + len(part)], np.empty(0, np.uint64),
-        )  # fmt: skip
-        for first, part in ((0, records[:groups]), (groups, records[groups:]))
-    ]
+
+    def level(first: int, stop: int) -> StoredLevel:
+        part = records[first:stop]
+        columns = (part["scale"], part["length"], part["count"], part["blocks"], codes[first:stop])
+        return StoredLevel(np.arange(len(part)), *columns, np.empty(0, np.uint64))
+
     curve = None
     if points:
         table = content[PAGES_HEADER.size : PAGES_HEADER.size + points * CURVE_POINT.size].view(CURVE_POINT.dtype)
         recalls = {_FEW: tuple(table["recall_10"].tolist()), _MANY: tuple(table["recall_100"].tolist())}
         curve = Curve(tuple(table["probes"].tolist()), recalls, curve_rows, queries, bool(real))
-    return StoredPages(rows, dim, levels[0], levels[1], content[blocks_at:].view(block_dtype(dim)), curve)
+    found = level(0, groups), level(groups, groups + pages)
+    return StoredPages(rows, dim, *found, content[blocks_at:].view(block_dtype(dim)), curve)

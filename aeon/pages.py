@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aeon.background import in_two
 from aeon_native import dispatch
 from aeon_native.page_layout import (
     FIELDS,
@@ -32,8 +33,6 @@ from aeon_native.page_layout import (
     padded_dim,
     scratch_bytes,
 )
-
-from aeon.background import in_two
 
 PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/atlas_growth)
 PAGE_ROWS = PAGE_BLOCKS * LANES
@@ -53,8 +52,8 @@ Rows = NDArray[np.int64]
 class RowSource(Protocol):
     """Where rows come from: the Atlas."""
 
-    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
-        """Fields of the context that say where rows and deaths lie, and the arrays that have to live as long."""
+    def row_fields(self) -> tuple[dict[str, int], int, tuple[Any, ...]]:
+        """Fields of the context that say where rows and deaths lie, how many rows they reach, and what has to live on."""
         ...
 
     def unit_rows(self, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -237,7 +236,7 @@ class PageIndex:
     # -- what readers see ---------------------------------------------------------------------------------------
 
     def _make_snapshot(self) -> Snapshot:
-        fields, keep = self._source.row_fields()
+        fields, self._reach, keep = self._source.row_fields()
         fields["dim"] = self.dim
         fields["signs"] = self.signs.ctypes.data
         fields["rows"] = self.rows
@@ -275,7 +274,7 @@ class PageIndex:
         if not blocks:
             return np.empty(0, self._dtype)
         raw = (ctypes.c_uint8 * (blocks * self._dtype.itemsize)).from_address(int(level.pages[slot]))
-        return np.frombuffer(raw, self._dtype)
+        return np.frombuffer(memoryview(raw), self._dtype)
 
     def _numbers(self, level: _Level, slot: int) -> NDArray[np.int64]:
         """What a page lists: int64[count], a copy."""
@@ -293,10 +292,8 @@ class PageIndex:
         self._retiring.append(lambda: level.free.append(slot))
 
     def _blocks_for(self, count: int) -> int:
-        blocks = 1
-        while blocks * LANES < count:
-            blocks *= 2
-        return blocks
+        blocks = max(1, -(-count // LANES))
+        return blocks if blocks <= PAGE_BLOCKS else 1 << (blocks - 1).bit_length()  # a page that grows doubles
 
     def _new_page(self, level: _Level, slot: int, count: int) -> int:
         """Give a slot an empty page with room for `count`; its address. The old one is the caller's to retire."""
@@ -389,6 +386,8 @@ class PageIndex:
     def insert(self, first: int, stop: int) -> None:
         """Add the rows `first` to `stop` and show them; `first` is where the index ends."""
         vectors, scales = self._source.unit_rows(np.arange(first, stop))
+        if stop > self._reach:  # the snapshot's tables end before these rows, and a split is going to read them
+            self.publish()
         done, count = 0, stop - first
         full = np.empty(1, np.int64)
         self._ensure_root(vectors)
@@ -444,9 +443,10 @@ class PageIndex:
         self.publish()
 
     def _enlarge(self, slot: int, alive: NDArray[np.int64]) -> None:
-        """Give a full page twice the room."""
+        """Give a full page a block more, or twice the room if it cannot be split."""
         self.counters.grown += 1
-        self._rewrite(self._slots, slot, alive, 2 * int(self._slots.capacities[slot]))
+        capacity = int(self._slots.capacities[slot])
+        self._rewrite(self._slots, slot, alive, capacity + LANES if capacity < PAGE_ROWS else 2 * capacity)
 
     def _replace(self, slot: int, parts: list[tuple[Any, Any, Any, Any]]) -> list[int]:
         """Put new pages in the place of one."""
@@ -461,7 +461,7 @@ class PageIndex:
         centroids: NDArray[np.float32], side: NDArray[np.uint8],
     ) -> None:  # fmt: skip
         """Replace a page by two; rows that are nearer to another page go there, rows of near pages come (LIRE)."""
-        near = self._neighbours(slot, _NEIGHBOURS)
+        near, nothing = self._neighbours(slot, _NEIGHBOURS), np.empty(0, np.int64)
         keep = np.ones(len(numbers), bool)
         leaving: dict[int, NDArray[np.int64]] = {}
         if len(near):
@@ -478,20 +478,16 @@ class PageIndex:
                     keep[moving] = False
         arrivals = self._arrivals(near, centroids)
         parts = []
-        touched = 0
         coming: list[list[NDArray[np.int64]]] = [[], []]
         lost: dict[int, NDArray[np.int64]] = {}
-        for source, lanes, which in arrivals:
-            if touched >= _MOVES_PAGES_MAX:
-                break
-            touched += 1
+        for source, lanes, which in arrivals[:_MOVES_PAGES_MAX]:
             lost[source] = lanes
             moved = self._numbers(self._slots, source)[lanes]
             for half in (0, 1):
                 coming[half].append(moved[which == half])
         for half in (0, 1):
             own = np.flatnonzero((side == half) & keep)
-            incoming = np.concatenate([np.empty(0, np.int64), *coming[half]])
+            incoming = np.concatenate([nothing, *coming[half]])
             new_vectors, new_scales = self._source.unit_rows(incoming)
             parts.append((
                 centroids[half], np.concatenate([vectors[own], new_vectors]),
@@ -499,15 +495,12 @@ class PageIndex:
             ))  # fmt: skip
         slots = self._slots
         for target in dict.fromkeys([*lost, *leaving]):
-            lanes = lost.get(target)
-            stay = np.arange(int(slots.counts[target]))
-            if lanes is not None:
-                stay = np.delete(stay, lanes)
-            moving = leaving.get(target)
-            self._rewrite(slots, target, stay, len(stay) + (0 if moving is None else len(moving)))
-            if moving is not None:
+            gone, moving = lost.get(target, nothing), leaving.get(target, nothing)
+            stay = np.delete(np.arange(int(slots.counts[target])), gone)
+            self._rewrite(slots, target, stay, len(stay) + len(moving))
+            if len(moving):
                 self._fill(slots, target, vectors[moving], scales[moving], numbers[moving])
-            self.counters.moved_rows += (0 if lanes is None else len(lanes)) + (0 if moving is None else len(moving))
+            self.counters.moved_rows += len(gone) + len(moving)
         self._replace(slot, parts)
 
     def _neighbours(self, slot: int, count: int) -> NDArray[np.int64]:
@@ -797,9 +790,16 @@ class PageIndex:
             np.add.at(seen, numbers, 1)
             if len(numbers) and not self._same_sketches(slot, numbers):
                 problems.append(f"page {slot} holds a sketch that is not its row's")
-            parent = int(self._slots.parents[slot])
-            if not self._groups.pages[parent] or slot not in self._numbers(self._groups, parent):
-                problems.append(f"page {slot} is not in its group {parent}")
+        owners = [
+            (slot, group)
+            for group in self._groups.used().tolist()
+            for slot in self._numbers(self._groups, group).tolist()
+        ]
+        expected = [(slot, int(self._slots.parents[slot])) for slot in self._slots.used().tolist()]
+        problems += [f"page {slot} is listed by group {group}" for slot, group in set(owners) - set(expected)]
+        problems += [f"page {slot} is not in its group {group}" for slot, group in set(expected) - set(owners)]
+        if len(owners) != len(set(owners)):
+            problems.append("a group lists a page twice")
         alive = np.flatnonzero(~self._source.dead(np.arange(self.rows)))
         problems += [f"row {row} is in {seen[row]} pages" for row in alive[seen[alive] != 1][:100].tolist()]
         problems += [f"row {row} is in {seen[row]} pages" for row in np.flatnonzero(seen > 1)[:100].tolist()]

@@ -62,6 +62,9 @@ class Names:
             self.sessions: list[str] = list(stored["sessions"])
             self.namespaces: list[tuple[str, ...]] = [tuple(parts) for parts in stored["namespaces"]]
             self.fields: set[str] = set(stored["fields"])
+            for name in (*self.sessions, *self.fields, *(part for parts in self.namespaces for part in parts)):
+                if type(name) is not str:
+                    raise TypeError(f"{name!r} is no name")
         except (msgpack.UnpackException, ValueError, TypeError, KeyError) as error:
             raise CorruptionError(path, 0, expected="a map of names", found=repr(error)) from error
         self.session_numbers = {name: number for number, name in enumerate(self.sessions)}

@@ -1,6 +1,6 @@
 """Compiled kernels that part the rows of a page. Contracts stand in `reference_pages`."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any
+# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any, disable-error-code="call-arg,var-annotated"
 # Numba types the functions it compiles.
 from __future__ import annotations
 

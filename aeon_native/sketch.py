@@ -5,7 +5,7 @@ groups' pages list the pages whose centroids may be among the nearest, and these
 whose estimate reaches the k-th score. Rows and centroids are then scored exactly, eight at a time.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any
+# mypy: allow-untyped-defs, allow-untyped-calls, no-warn-return-any, disable-error-code="call-arg,var-annotated"
 # Numba types the functions it compiles.
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ _SLOT_PAGES, _SLOT_BLOCKS = FIELD["slot_pages"], FIELD["slot_blocks"]
 _ROWS, _ROW_BYTES, _ROW_INT8 = FIELD["rows"], FIELD["row_bytes"], FIELD["row_int8"]
 _BASE_COUNT, _ROW_BASE, _ROW_CHUNKS = FIELD["base_count"], FIELD["row_base"], FIELD["row_chunks"]
 _DEATH_BASE, _DEATH_CHUNKS, _CHUNK_SHIFT = FIELD["death_base"], FIELD["death_chunks"], FIELD["chunk_shift"]
-_FIELD_COUNT = len(FIELDS)
+_CTX_SHAPE = (len(FIELDS),)
+_INT64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.float32, np.uint8))  # NumPy has one of each
 
 _INF_BITS = np.uint32(0x7F800000)
 _ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
@@ -398,27 +399,29 @@ def search_pages(
     ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
     scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
 ) -> int:  # fmt: skip
+    n, d = queries.shape
+    width = int(ctx[_DIM])
     if not (
-        ctx.dtype == np.int64
-        and queries.dtype == np.float32
-        and allowed.dtype == np.uint8
-        and scores.dtype == np.float32
-        and rows.dtype == np.int64
-        and counts.dtype == np.int64
-        and stats.dtype == np.int64
-        and scratch.dtype == np.uint8
-        and ctx.shape[0] == _FIELD_COUNT
+        ctx.dtype is _INT64
+        and queries.dtype is _F32
+        and allowed.dtype is _U8
+        and scores.dtype is _F32
+        and rows.dtype is _INT64
+        and counts.dtype is _INT64
+        and stats.dtype is _INT64
+        and scratch.dtype is _U8
+        and ctx.shape == _CTX_SHAPE
         and queries.flags.c_contiguous
         and scores.flags.c_contiguous
         and rows.flags.c_contiguous
         and scores.shape == rows.shape
-        and scores.shape[0] == queries.shape[0] == counts.shape[0]
-        and stats.shape[0] >= 3
+        and len(scores) == n == len(counts)
+        and len(stats) >= 3
         and probes > 0
         and beam > 0
-        and scratch.shape[0] >= scratch_bytes(ctx[_DIM])
-        and queries.shape[1] <= ctx[_DIM]
-        and (allowed.shape[0] == 0 or 8 * allowed.shape[0] >= limit)
+        and len(scratch) >= scratch_bytes(width)
+        and d <= width
+        and (not len(allowed) or 8 * len(allowed) >= limit)
     ):
         raise ValueError("search_pages: malformed arguments")
     found: int = _search_pages(

@@ -50,7 +50,10 @@ def diagram(layout: fmt.Layout) -> str:
 def table(layout: fmt.Layout) -> str:
     """A record's fields as a table."""
     lines = [f"`{layout.name}`, {layout.size} bytes", "", "| offset | type | field | meaning |", "|---:|---|---|---|"]
-    lines += [f"| {field.offset} | {field.type} | `{field.name}` | {field.meaning.replace('|', chr(92) + '|')} |" for field in layout.fields]
+    lines += [
+        f"| {field.offset} | {field.type} | `{field.name}` | {field.meaning.replace('|', chr(92) + '|')} |"
+        for field in layout.fields
+    ]
     return "\n".join(lines)
 
 
@@ -61,7 +64,9 @@ def kinds() -> str:
         record = fmt.RECORDS.get(kind)
         suffix = "arena" if kind < fmt.FileKind.EVENT_DEATHS else "tbl"
         name = f"{kind.name.lower().replace('_', '-')}.{suffix}"
-        lines.append(f"| {int(kind)} | `{name}` | {f'`{record.name}`' if record else 'see below'} | {record.size if record else ''} |")
+        lines.append(
+            f"| {int(kind)} | `{name}` | {f'`{record.name}`' if record else 'see below'} | {record.size if record else ''} |"
+        )
     return "\n".join(lines)
 
 
@@ -69,16 +74,24 @@ def limits() -> str:
     """The constants that bound a store."""
     names = [
         "FORMAT_VERSION", "DIM_MAX", "TEXT_BYTES_MAX", "TEXT_BYTES_INLINE", "METADATA_BYTES_MAX", "NAME_BYTES_MAX", "REFS_MAX",
-        "ROWS_MAX", "FRAME_BYTES_MAX", "PREVIEW_BYTES_MAX", "FRAME_ALIGNMENT", "BLOB_ALIGNMENT", "ROW_ALIGNMENT", "CODE_DATA_OFFSET",
+        "ROWS_MAX", "FRAME_BYTES_MAX", "PREVIEW_BYTES_MAX", "FRAME_ALIGNMENT", "BLOB_ALIGNMENT", "ROW_ALIGNMENT",
+        "CODE_DATA_OFFSET",
     ]  # fmt: skip
-    return "\n".join(["| constant | value |", "|---|---:|", *(f"| `{name}` | {getattr(fmt, name):,} |" for name in names)])
+    return "\n".join(
+        ["| constant | value |", "|---|---:|", *(f"| `{name}` | {getattr(fmt, name):,} |" for name in names)]
+    )
 
 
 def example_segment() -> bytes:
     """The log of a store that was told two things; the same bytes every time."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(opening.uuid, "uuid4", lambda: uuid.UUID(int=0xAE01)):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(opening.uuid, "uuid4", lambda: uuid.UUID(int=0xAE01)),
+    ):
         with aeon.open(Path(folder) / "s", 4, durability="off") as store:
-            store.remember("Tess moved to Trieste.", [3, 0, 0, -4], session="monday", key="home", timestamp=1_700_000_000_000_000)
+            store.remember(
+                "Tess moved to Trieste.", [3, 0, 0, -4], session="monday", key="home", timestamp=1_700_000_000_000_000
+            )
             store.remember("Ok.", session="monday", role="assistant", parent=1, timestamp=1_700_000_001_000_000)
         return (Path(folder) / "s" / "wal" / fmt.segment_name(1)).read_bytes().rstrip(b"\0") + bytes(8)
 
@@ -89,8 +102,14 @@ def _dump(data: bytes, at: int, layout: fmt.Layout) -> list[str]:
         width = np.dtype(field.type).itemsize
         raw = data[at + field.offset : at + field.offset + width]
         value = layout.unpack_from(data, at)[layout.fields.index(field)]
-        said = raw.rstrip(b"\0").decode("ascii", "replace") if field.name == "magic" and isinstance(value, bytes) else value
-        lines.append(f"{at + field.offset:6d}  {raw.hex(' '):<50}{field.name} = {said.hex() if isinstance(said, bytes) else said}")
+        said = (
+            raw.rstrip(b"\0").decode("ascii", "replace")
+            if field.name == "magic" and isinstance(value, bytes)
+            else value
+        )
+        lines.append(
+            f"{at + field.offset:6d}  {raw.hex(' '):<50}{field.name} = {said.hex() if isinstance(said, bytes) else said}"
+        )
     return lines
 
 

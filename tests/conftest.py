@@ -29,7 +29,12 @@ settings.load_profile(os.environ.get("AEON_HYPOTHESIS", "aeon"))
 
 # Other processes that a test starts are to use the same packages, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([str(Path(aeon.__file__).resolve().parents[1]), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    dict.fromkeys(
+        [
+            str(Path(aeon.__file__).resolve().parents[1]),
+            *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+        ]
+    )
 )
 
 Hook = Callable[[str, str], None]
@@ -209,7 +214,9 @@ def store(open_store: Callable[..., Store]) -> Store:
 def data_folder() -> Path:
     """../shared/data, beside the repository; the test is skipped where it is missing."""
     if not DATA.is_dir():
-        pytest.skip(f"the conversations are not here: no folder {DATA.name} in {DATA.parent.name}/ beside the repository")
+        pytest.skip(
+            f"the conversations are not here: no folder {DATA.name} in {DATA.parent.name}/ beside the repository"
+        )
     return DATA
 
 

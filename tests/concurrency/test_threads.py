@@ -168,7 +168,7 @@ def test_an_upserted_key_is_never_missing_and_never_goes_back(path: Path, switch
     store = aeon.open(path, DIM, durability="normal", checkpoint_log_bytes=50_000, **SMALL)
     ones = np.ones(DIM)
     store.remember("0", ones, key="status", metadata={"n": 0})
-    rounds = 150
+    rounds = 80
 
     def write() -> None:
         for n in range(1, rounds):
@@ -227,7 +227,9 @@ def test_a_forgotten_memory_never_comes_back(path: Path, switch_often: None) -> 
 
     def write(name: str) -> None:
         for n in range(30):
-            ids = store.remember_many([f"{name}:{n}:{m}" for m in range(4)], np.tile(np.ones(DIM), (4, 1)), session=name)
+            ids = store.remember_many(
+                [f"{name}:{n}:{m}" for m in range(4)], np.tile(np.ones(DIM), (4, 1)), session=name
+            )
             store.forget(ids[1:3])
             gone.update(ids[1:3])
 
@@ -242,7 +244,11 @@ def test_a_forgotten_memory_never_comes_back(path: Path, switch_often: None) -> 
                 store.get(id_)
 
     until = Until()
-    together(*until.count_down(lambda: write("a"), lambda: write("b")), *[until.repeat(read)] * 2, until.repeat(store.checkpoint))
+    together(
+        *until.count_down(lambda: write("a"), lambda: write("b")),
+        *[until.repeat(read)] * 2,
+        until.repeat(store.checkpoint),
+    )
     assert len(store) == 120
     store.close()
 
@@ -296,6 +302,9 @@ def test_readers_do_not_wait_for_the_disk(path: Path, hooked_files: Any) -> None
         assert gate.entered.acquire(timeout=30)
         assert [hit.text for hit in store.recall(np.ones(DIM), where={"n": 1})] == ["there"]
         assert store.get_key("k").text == store.get(1).text == "there"
+        assert [m.text for m in store.history()] == ["there"]
+        with pytest.raises(aeon.NotFoundError):  # a writer that looks for it meanwhile does not find it either
+            store.remember("refers to what may be lost", refs=[2])
         assert [m.text for m in store.history()] == ["there"]
         assert (store.sessions()[0].count, len(store), store.stats().memories) == (1, 1, 1)
         assert not writer.done()
@@ -351,8 +360,8 @@ def test_close_among_writers(tmp_path: Path, durability: Any, switch_often: None
                 acknowledged[n][id_] = text
                 started.release()
 
-        def close(store: Store = store, started: Any = started) -> None:
-            for _ in range(5 * attempt + 1):
+        def close(store: Store = store, started: Any = started, after: int = 5 * attempt + 1) -> None:
+            for _ in range(after):
                 started.acquire()
             store.close()
 
@@ -366,7 +375,9 @@ def test_close_among_writers(tmp_path: Path, durability: Any, switch_often: None
 def test_close_among_readers(tmp_path: Path, switch_often: None) -> None:
     for attempt in range(6):
         store = aeon.open(tmp_path / f"{attempt}.aeon", DIM, durability="off")
-        store.remember_many([f"{n}" for n in range(50)], np.tile(np.ones(DIM), (50, 1)), session="s", keys=[f"{n}" for n in range(50)])
+        store.remember_many(
+            [f"{n}" for n in range(50)], np.tile(np.ones(DIM), (50, 1)), session="s", keys=[f"{n}" for n in range(50)]
+        )
         store.checkpoint()
         closed = threading.Event()
 
@@ -376,7 +387,7 @@ def test_close_among_readers(tmp_path: Path, switch_often: None) -> None:
                 was_closed = closed.is_set()
                 try:
                     hits = store.recall(np.ones(DIM), 100)
-                    memories = store.history("s") + [store.get_key("7"), store.get(9)]
+                    memories = [*store.history("s"), store.get_key("7"), store.get(9)]
                     store.stats()
                     assert (len(hits), len(memories), len(store)) == (50, 52, 50)
                     assert [hit.text for hit in hits] == [str(n) for n in range(50)]
@@ -478,6 +489,7 @@ def test_a_reader_in_the_same_process_follows_a_busy_writer(path: Path, switch_o
 
 def test_stats_while_generations_come_and_go(path: Path) -> None:
     store = aeon.open(path, DIM, durability="off")
+
     def write() -> None:
         for n in range(60):
             store.remember(str(n), np.ones(DIM))
@@ -515,3 +527,74 @@ def test_stats_of_files_that_vanish_meanwhile(path: Path, hooked_files: Any, van
         assert (stats.memories, stats.generation) == (max(generation, 1), generation)
         assert reader.refresh() == store.lsn
     store.close()
+
+
+# -- the same races, held still ---------------------------------------------------------------------------------------
+
+
+def test_a_look_at_half_an_applied_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader comes while a commit is half in memory: it is shown the state before, or waits for the state after."""
+    from aeon import engine
+
+    store = aeon.open(path, DIM, durability="off")
+    store.remember_many(["old", "other"], keys=["k", None], session=["s", "t"], timestamps=[1, 1])
+    looks: list[tuple[threading.Thread, list[Any]]] = []
+    before: list[Any] = ["old", [("s", 1, 1), ("t", 1, 1)], 2, ["old"], 2]
+    after: list[Any] = ["new", [("s", 1, 2), ("t", 2, 2), ("u", 1, 2)], 4, ["new"], 4]
+    supersede = engine.Engine._supersede
+
+    def look_in_the_middle(self: engine.Engine, *args: Any) -> None:
+        supersede(self, *args)
+        for call in (
+            lambda: (lambda memory: memory and memory.text)(store.get_key("k")),
+            lambda: [(info.name, info.count, info.last_timestamp) for info in store.sessions()],
+            lambda: len(store),
+            lambda: [memory.text for memory in store.history("s")],
+            lambda: store.stats().memories,
+        ):
+            seen: list[Any] = []
+            reader = threading.Thread(target=lambda call=call, seen=seen: seen.append(call()))
+            reader.start()
+            reader.join(0.1)
+            assert seen in ([], [before[len(looks)]]), "shown before the commit was whole"
+            looks.append((reader, seen))
+
+    monkeypatch.setattr(engine.Engine, "_supersede", look_in_the_middle)
+    store.remember_many(["x", "new", "y"], keys=[None, "k", None], session=["t", "s", "u"], timestamps=[2, 2, 2])
+    for reader, _ in looks:
+        reader.join(30)
+        assert not reader.is_alive()
+    for (_, seen), old, new in zip(looks, before, after, strict=True):
+        assert seen in ([old], [new])
+    store.close()
+
+
+@pytest.mark.parametrize("durability", ["full", "normal", "off"])
+@pytest.mark.parametrize("transaction", [False, True])
+def test_a_store_closed_between_a_commits_append_and_its_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch, durability: Any, transaction: bool
+) -> None:
+    """The commit is in the log and will be there at the next open, so the call says so."""
+    store = aeon.open(path, DIM, durability=durability, checkpoint_log_bytes=1)
+    finish = Store._finish
+
+    def closed_meanwhile(self: Store, lsn: int) -> None:
+        if lsn:
+            closer = threading.Thread(target=self.close)
+            closer.start()
+            closer.join(30)
+            assert not closer.is_alive()
+        finish(self, lsn)
+
+    monkeypatch.setattr(Store, "_finish", closed_meanwhile)
+    if transaction:
+        with store.transaction():
+            id_ = store.remember("in the log", np.ones(DIM))
+    else:
+        id_ = store.remember("in the log", np.ones(DIM))
+    with pytest.raises(aeon.ClosedError):
+        store.remember("after")
+    monkeypatch.undo()
+    with aeon.open(path) as again:
+        assert again.get(id_).text == "in the log"
+        assert len(again) == 1

@@ -20,11 +20,16 @@ class Violation(AssertionError):
 
 _MORE = (
     Text("written after the crash", "kitchen", "user", 1, vector=(1.0, 2.0, 3.0, 4.0)),
-    Text("a second one, with a key", "garden", "assistant", 2, (), "plan", {"topic": "tea"}, vector=(0.5, 0.0, 0.0, 1.0)),
+    Text(
+        "a second one, with a key", "garden", "assistant", 2, (), "plan", {"topic": "tea"}, vector=(0.5, 0.0, 0.0, 1.0)
+    ),
     Text("and a third " * 40, "attic", "user", 3, vector=None),
 )
 
-HOOKS_BEFORE_LAST_OPEN: list[Callable[[Store], object]] = [lambda store: store.checkpoint(), lambda store: store.checkpoint()]
+HOOKS_BEFORE_LAST_OPEN: list[Callable[[Store], object]] = [
+    lambda store: store.checkpoint(),
+    lambda store: store.checkpoint(),
+]
 """Condition 6: what is done after three more writes, before the fresh open. A compaction joins the checkpoints here."""
 
 
@@ -80,7 +85,9 @@ class Judge:
         store = open_store(files, self.workload, "full")  # condition 1: it opens
         try:
             lsn = store.lsn
-            _require(image.least <= lsn <= image.most, f"{lsn} commits, not {image.least} to {image.most}; {store.recovery}")
+            _require(
+                image.least <= lsn <= image.most, f"{lsn} commits, not {image.least} to {image.most}; {store.recovery}"
+            )
             wrong = difference(store, self.states[lsn])  # conditions 2 and 3
             _require(not wrong, f"at LSN {lsn}: {wrong}; {store.recovery}")
         finally:
@@ -105,7 +112,9 @@ class Judge:
             ids = [remember(store, text) for text in _MORE]
             _require(ids == list(range(self.states[lsn].next_id, self.states[lsn].next_id + 3)), f"new ids are {ids}")
             before = _everything(store, ids[-1])
-        with open_store(files, self.workload, "normal") as store:  # through the log first: was it continued where it ended?
+        with open_store(
+            files, self.workload, "normal"
+        ) as store:  # through the log first: was it continued where it ended?
             after = _everything(store, ids[-1])
             _require(after == before, f"after a replay: {after}, before it: {before}; {store.recovery}")
             for hook in HOOKS_BEFORE_LAST_OPEN:
@@ -151,13 +160,24 @@ def record(workload: Workload) -> tuple[History, list[State]]:
     return History.of(files), plan(workload)
 
 
-def recoveries(history: History, image: Image, workload: Workload) -> History:
-    """Family G: what opening an image does, as a history of its own that begins with that image on disk."""
+def recoveries(history: History, image: Image, workload: Workload, states: list[State]) -> tuple[History, list[State]]:
+    """Family G: what opening an image does, and one more commit, as a history of its own that begins with that image on disk.
+
+    Returns it with the states that its images may show: what recovery found, before and after it is done, and then one more.
+    What it dropped never comes back.
+    """
     start = history.build(image)
     files = RecordingFileSystem(start.root, max(history.is_directory, default=2))
-    with open_store(files, workload, "full"):
-        pass
-    return History.of(files, image.least, image.most)
+    with open_store(files, workload, "full") as store:
+        lsn = store.lsn
+        files.promise("durable", store.durable_lsn)
+        files.promise("begun", lsn + 1)
+        remember(store, _MORE[0])
+        files.promise("durable", lsn + 1)
+    return History.of(files, image.least, lsn), [
+        *states[: lsn + 1],
+        with_one_more(states[lsn], _MORE[0], workload.rows),
+    ]
 
 
 def after_kill(history: History, point: int, workload: Workload, states: list[State]) -> tuple[History, list[State]]:
@@ -203,9 +223,11 @@ def judge_all(
         try:
             judge.judge(history.build(image), image)
             if crash_in_recovery_every and count % crash_in_recovery_every == 0:
-                second = recoveries(history, image, judge.workload)
+                second, states = recoveries(history, image, judge.workload, judge.states)
+                inner_judge = Judge(judge.workload, states, _recovered=judge._recovered)
                 for inner in second.images("AB"):
-                    judge.judge(second.build(inner), Image("G", inner.point, inner.fates, inner.least, inner.most), f"{image} then ")
+                    inner_judge.judge(second.build(inner), replace(inner, family="G"), f"{image} then ")
+                judge.absorb(inner_judge)
         except Violation as violation:
             violations.append(str(violation))
         except CorruptionError as error:
@@ -217,7 +239,7 @@ def judge_all(
     for point in range(1, len(history.log) + 1, kill_every) if kill_every else ():
         try:
             second, states = after_kill(history, point, judge.workload, judge.states)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             violations.append(f"{judge.workload.name}: killed at {point}: {type(error).__name__}: {error}")
             continue
         inner_judge = Judge(judge.workload, states, _recovered=judge._recovered)

@@ -17,7 +17,22 @@ from tests.crash.images import Image
 from tests.crash.workloads import Runner, Text, Workload, difference, remember
 
 SYNCS = ("fsync", "fdatasync", "fsync_dir")
-KINDS = (*SYNCS, "pwrite", "allocate", "create", "truncate", "rename", "unlink", "mkdir", "rmdir", "open", "pread", "map", "listdir", "lock")
+KINDS = (
+    *SYNCS,
+    "pwrite",
+    "allocate",
+    "create",
+    "truncate",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "open",
+    "pread",
+    "map",
+    "listdir",
+    "lock",
+)
 _ONE_MORE = Text("one more", "kitchen", "user", 1)
 
 
@@ -85,6 +100,8 @@ def _judge_survivor(judge: Judge, runner: Runner, failure: AeonError | None) -> 
     wrong = difference(store, judge.states[store.lsn])
     assert not wrong, f"after {failure!r}: {wrong}"
     assert runner.acknowledged <= store.lsn <= runner.begun, f"after {failure!r} LSN {store.lsn} is shown"
+    if store._options.durability == "full":
+        assert store.lsn <= store.durable_lsn, f"LSN {store.lsn} is shown, {store.durable_lsn} is on disk"
     if isinstance(failure, CapacityError):
         assert store.lsn == runner.acknowledged, "nothing was written"
     elif failure is not None:

@@ -18,7 +18,6 @@ from collections import Counter
 from typing import Any
 
 from aeon_native import dispatch
-
 from tests.crash.conditions import Judge, Violation, judge_all, record
 from tests.crash.damage import Findings, flips, judge_damage, make_specimen, swaps, truncations
 from tests.crash.errors import faults, judge_fault
@@ -94,7 +93,9 @@ def start_worker() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run everything; print a summary; 0 if there is no violation."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.full", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.crash.full", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=1_000_000, help="distinct crash images to judge, at least")
     parser.add_argument("--workloads", type=int, default=20, help="seeded workloads, at least")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")

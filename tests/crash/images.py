@@ -181,7 +181,9 @@ class History:
         if "F" in families:
             yield from (("F", fates) for fates in self._names(pending, subsets, seed))
 
-    def _subsets(self, point: int, pending: list[int], subsets: int, seed: int) -> Iterator[tuple[tuple[int, Fate], ...]]:
+    def _subsets(
+        self, point: int, pending: list[int], subsets: int, seed: int
+    ) -> Iterator[tuple[tuple[int, Fate], ...]]:
         """All subsets where at most 8 changes are pending, else seeded ones; some dropped writes leave garbage."""
         if len(pending) <= 8 and 1 << len(pending) <= subsets + 56:
             for mask in range(1, 1 << len(pending)):

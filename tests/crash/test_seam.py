@@ -21,7 +21,18 @@ from tests.crash.backends import STORE, RecordingFileSystem
 from tests.crash.workloads import DIM, Runner, make_workload, short_texts_inline
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_WATCHED = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.link", "os.symlink", "mmap.__new__")
+_WATCHED = (
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.mkdir",
+    "os.truncate",
+    "os.chmod",
+    "os.link",
+    "os.symlink",
+    "mmap.__new__",
+)
 _SCRIPT = """
 import sys
 from aeon.files import OsFileSystem

@@ -161,9 +161,13 @@ class Torturer:
         self.verdict = Verdict()
         root = Path(__file__).resolve().parents[2]
         self._helper = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.torture", "--serve"], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))},
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.crash.torture", "--serve"],
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))},
+        )
 
     def __enter__(self) -> Torturer:
         return self
@@ -174,7 +178,9 @@ class Torturer:
         self._helper.wait()
         self._helper.stdout.close()
 
-    def _live_and_die(self, mode: str, path: Path, number: int, durability: str, seconds: float, follow: bool) -> list[list[str]]:
+    def _live_and_die(
+        self, mode: str, path: Path, number: int, durability: str, seconds: float, follow: bool
+    ) -> list[list[str]]:
         """One life of a writer: what it said, word by word, until it was killed."""
         assert self._helper.stdin is not None and self._helper.stdout is not None
         self._helper.stdin.write(f"{mode}\t{path}\t{number}\t{durability}\n")
@@ -214,7 +220,7 @@ class Torturer:
                     self.verdict.followed += 1
         except NotAStoreError:
             pass  # not made yet
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             self.verdict.violations.append(f"a reader that followed {path.name}: {type(error).__name__}: {error}")
 
     def run(self, kills: int, durability: str, mode: str, seconds_max: float = 0.25, progress: bool = False) -> None:
@@ -237,7 +243,9 @@ class Torturer:
         verdict, seed = self.verdict, self._random.randrange(1 << 30)
         stream, acknowledged = Stream(seed), 0
         for kill in range(1, kills + 1):
-            heard = self._live_and_die("stream", path, seed, durability, self._seconds(seconds_max), follow=kill % 4 == 2)
+            heard = self._live_and_die(
+                "stream", path, seed, durability, self._seconds(seconds_max), follow=kill % 4 == 2
+            )
             verdict.kills += 1
             begun = acknowledged
             for words in heard:
@@ -251,13 +259,15 @@ class Torturer:
             try:
                 with aeon.open(path, DIM, durability="normal", **_SETTINGS) as store:  # type: ignore[arg-type]
                     lsn = store.lsn
-                    assert acknowledged <= lsn <= begun, f"{lsn} commits, not {acknowledged} to {begun}; {store.recovery}"
+                    assert acknowledged <= lsn <= begun, (
+                        f"{lsn} commits, not {acknowledged} to {begun}; {store.recovery}"
+                    )
                     wrong = difference(store, stream.state_at(lsn))
                     assert not wrong, f"at LSN {lsn}: {wrong}; {store.recovery}"
                     report = store.check()
                     assert report.ok, f"check found {report.problems}"
                     verdict.torn_tails += bool(store.recovery.bytes_dropped)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                 verdict.violations.append(f"{path.name}, seed {seed}, kill {kill}: {type(error).__name__}: {error}")
                 return kill
             verdict.extra += lsn - acknowledged
@@ -273,7 +283,9 @@ class Torturer:
         done: dict[int, str] = {}
         kept = 0
         for kill in range(1, kills + 1):
-            heard = self._live_and_die("threads", path, kill, durability, self._seconds(seconds_max), follow=kill % 4 == 2)
+            heard = self._live_and_die(
+                "threads", path, kill, durability, self._seconds(seconds_max), follow=kill % 4 == 2
+            )
             verdict.kills += 1
             for words in heard:
                 if words[0] == "begun":
@@ -290,7 +302,7 @@ class Torturer:
                     report = store.check()
                     assert report.ok, f"check found {report.problems}"
                     verdict.torn_tails += bool(store.recovery.bytes_dropped)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                 verdict.violations.append(f"{path.name}, kill {kill}: {type(error).__name__}: {error}")
                 return kill
             if len(done) > 3 * _COMMITS_MAX:
@@ -322,7 +334,9 @@ class Torturer:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a torture; 0 if nothing was lost."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.torture", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.crash.torture", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--path", default="", help="folder on the disk to test; default: the system's temporary folder")
     parser.add_argument("--seed", type=int, default=0)

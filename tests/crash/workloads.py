@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -180,22 +180,18 @@ class Model:
                 self.remember(text)
             return True
         if step.kind == "forget":
-            return any([self.forget(id_) for id_ in step.ids])
+            return sum(self.forget(id_) for id_ in step.ids) > 0
         if step.kind == "forget_topic":
-            return any([self.forget(id_) for id_ in self.with_topic(step.topic)])
+            return sum(self.forget(id_) for id_ in self.with_topic(step.topic)) > 0
         if step.kind == "transaction":
-            return any([self.apply(inner) for inner in step.inner])
+            return sum(self.apply(inner) for inner in step.inner) > 0
         return False
 
 
 def plan(workload: Workload) -> list[State]:
     """The state after each commit: `states[j]` is what a store with LSN j holds."""
     model = Model(workload.rows)
-    states = [model.state()]
-    for step in workload.steps:
-        if model.apply(step):
-            states.append(model.state())
-    return states
+    return [model.state(), *(model.state() for step in workload.steps if model.apply(step))]
 
 
 def with_one_more(state: State, text: Text, rows: str) -> State:
@@ -207,7 +203,9 @@ def with_one_more(state: State, text: Text, rows: str) -> State:
     one = model.state()
     history = dict(state.history)
     history[text.session] = (*history[text.session], id_)
-    return State({**state.memories, **one.memories}, history, state.keys, state.searchable | one.searchable, one.next_id)
+    return State(
+        {**state.memories, **one.memories}, history, state.keys, state.searchable | one.searchable, one.next_id
+    )
 
 
 # -- making workloads ---------------------------------------------------------------------------------------------
@@ -233,7 +231,9 @@ class _Maker:
         readable = self.model.readable()
         namespace, name = pick.choice(KEYS) if key else ((), None)
         return Text(
-            text=(self.words(60, 90) + " " if long else "") + self.words(1, 8) + pick.choice(["", " é", " 漢字", " 🌱"]),
+            text=(self.words(60, 90) + " " if long else "")
+            + self.words(1, 8)
+            + pick.choice(["", " é", " 漢字", " 🌱"]),
             session=pick.choice(SESSIONS),
             role=pick.choice(("user", "assistant", "tool")),
             timestamp=self.clock,
@@ -253,10 +253,14 @@ class _Maker:
             return Step("remember", (self.text(key=True),))
         if kind == "many":
             first = self.text(plain=True)
-            texts = [replace(self.text(plain=True), namespace=first.namespace) for _ in range(self.random.randint(2, 6))]
+            texts = [
+                replace(self.text(plain=True), namespace=first.namespace) for _ in range(self.random.randint(2, 6))
+            ]
             return Step(kind, tuple(texts))
         if kind == "forget" and readable:
-            return Step(kind, ids=tuple(sorted(self.random.sample(readable, min(len(readable), self.random.randint(1, 2))))))
+            return Step(
+                kind, ids=tuple(sorted(self.random.sample(readable, min(len(readable), self.random.randint(1, 2)))))
+            )
         if kind == "forget_topic" and self.model.knows_topics():
             return Step(kind, topic=self.random.choice(TOPICS))
         if kind in ("transaction", "abort"):
@@ -311,7 +315,13 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
 def open_store(files: FileSystem, workload: Workload, durability: str = "", **more: Any) -> Store:
     """Open the workload's store as its writer, or make it."""
     return aeon.open(
-        STORE, DIM, durability=durability or workload.durability, rows=workload.rows, files=files, **workload.settings, **more
+        STORE,
+        DIM,
+        durability=durability or workload.durability,
+        rows=workload.rows,
+        files=files,
+        **workload.settings,
+        **more,
     )
 
 
@@ -394,14 +404,13 @@ class Runner:
     begun: int = 0
     store: Store | None = None
     after_step: Callable[[Store, int], None] | None = None
-    step: int = field(default=0)
 
     def run(self) -> None:
         """Carry out every step; an error of the store ends it. The store stays open until `stop`."""
         model = Model(self.workload.rows)
         commits = 0
         self._open("")
-        for self.step, step in enumerate(self.workload.steps):
+        for step in self.workload.steps:
             if model.apply(step):
                 commits += 1
                 self.begun = commits

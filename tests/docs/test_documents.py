@@ -66,7 +66,11 @@ def names_in(document: str) -> list[str]:
         spans += re.findall(r"^\s*([\w.]+)", diagram, re.MULTILINE)
     names = []
     for span in spans:
-        names += [name for name in re.findall(r"(?<![\w/.])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", span) if not name.endswith(_FILES)]
+        names += [
+            name
+            for name in re.findall(r"(?<![\w/.])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", span)
+            if not name.endswith(_FILES)
+        ]
     return names
 
 
@@ -90,7 +94,9 @@ def test_every_class_named_alone_exists() -> None:
     text = re.sub(r"```.*?```", "", ARCHITECTURE.read_text(encoding="utf-8"), flags=re.DOTALL)
     classes = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", text))
     assert {"Engine", "View", "Trace", "Atlas"} <= classes
-    assert [name for name in classes if not any(isinstance(getattr(m, name, None), type) for m in MODULES.values())] == []
+    assert [
+        name for name in classes if not any(isinstance(getattr(m, name, None), type) for m in MODULES.values())
+    ] == []
 
 
 def test_the_two_paths_are_the_calls_that_happen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,12 +135,17 @@ def test_the_two_paths_are_the_calls_that_happen(tmp_path: Path, monkeypatch: py
         assert recall is not None
         opened.recall(np.ones(8))
     text = ARCHITECTURE.read_text(encoding="utf-8")
-    diagrams = [re.findall(r"^\s*([A-Za-z]+\.\w+)", diagram, re.MULTILINE) for diagram in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
+    diagrams = [
+        re.findall(r"^\s*([A-Za-z]+\.\w+)", diagram, re.MULTILINE)
+        for diagram in re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    ]
     assert written == [*diagrams[0], "Wal.sync", "File.fdatasync", "Engine.apply"]
     assert calls[:4] == diagrams[1]
 
 
-@pytest.mark.parametrize("document", sorted(REPOSITORY.glob("*.md")) + sorted(REPOSITORY.glob("docs/**/*.md")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "document", sorted(REPOSITORY.glob("*.md")) + sorted(REPOSITORY.glob("docs/**/*.md")), ids=lambda p: p.name
+)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
         if "://" not in target and not target.startswith("mailto:"):
@@ -147,7 +158,12 @@ def test_the_readmes_sample_runs(tmp_path: Path) -> None:
     samples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert samples, "a README without a sample"
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", samples[0]], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "error", "-c", samples[0]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert "Trieste" in run.stdout
@@ -159,7 +175,12 @@ def test_the_packages_own_sample_runs(tmp_path: Path) -> None:
     assert sample is not None
     code = "\n".join(line[4:] for line in sample[1].splitlines())
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert "Tess moved to Trieste in April." in run.stdout

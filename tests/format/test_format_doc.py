@@ -51,15 +51,17 @@ def test_the_generated_parts_are_up_to_date(generator: ModuleType) -> None:
 
 
 def test_a_changed_field_makes_the_document_stale(generator: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed = fmt.Layout("EDGE", 24, [("source", "u8", 0, "x"), ("dst", "u8", 8, "x"), ("kind", "u4", 16, "x"), ("r", "u4", 20, "x")])
+    changed = fmt.Layout(
+        "EDGE", 24, [("source", "u8", 0, "x"), ("dst", "u8", 8, "x"), ("kind", "u4", 16, "x"), ("r", "u4", 20, "x")]
+    )
     monkeypatch.setattr(fmt, "LAYOUTS", tuple(changed if layout.name == "EDGE" else layout for layout in fmt.LAYOUTS))
     assert generator.render(DOCUMENT) != DOCUMENT
 
 
 def test_every_layout_is_in_the_document() -> None:
-    assert RECORDS == {
+    assert {
         layout.name: (layout.size, [(f.offset, f.type, f.name) for f in layout.fields]) for layout in fmt.LAYOUTS
-    }
+    } == RECORDS
     defined = {value.name for value in vars(fmt).values() if isinstance(value, fmt.Layout)}
     assert defined == {layout.name for layout in fmt.LAYOUTS}, "a Layout that is not in LAYOUTS escapes the document"
     for layout in fmt.LAYOUTS:
@@ -75,11 +77,16 @@ def test_every_field_of_the_manifest_is_in_the_document() -> None:
 
 
 def test_the_documents_numbers_are_the_codes_numbers() -> None:
-    by_kind = {int(kind): name for kind, name in re.findall(r"^\| (\d+) \| `([\w-]+\.(?:arena|tbl))` \|", DOCUMENT, re.MULTILINE)}
+    by_kind = {
+        int(kind): name
+        for kind, name in re.findall(r"^\| (\d+) \| `([\w-]+\.(?:arena|tbl))` \|", DOCUMENT, re.MULTILINE)
+    }
     assert set(by_kind) == {int(kind) for kind in fmt.FileKind}
     meaning = next(field.meaning for field in fmt.FILE_HEADER.fields if field.name == "kind")
     for kind in fmt.FileKind:
-        assert re.search(rf"\b{int(kind)} {kind.name.lower().replace('_', ' ')}\b", meaning), f"FILE_HEADER.kind says nothing of {kind}"
+        assert re.search(rf"\b{int(kind)} {kind.name.lower().replace('_', ' ')}\b", meaning), (
+            f"FILE_HEADER.kind says nothing of {kind}"
+        )
     assert f"# File format of an aeon store, version {fmt.FORMAT_VERSION}\n" in DOCUMENT
     assert re.search(rf"^\| {fmt.FORMAT_VERSION} \| ", DOCUMENT.split("## Versions")[1], re.MULTILINE)
 
@@ -213,7 +220,12 @@ class Decoder:
         assert len(data) >= length
         data = data[:length]
         header = read("FILE_HEADER", data)
-        assert (header["magic"], header["version"], header["kind"], header["uuid"]) == (b"AEONFILE", 1, kind, self.map["uuid"])
+        assert (header["magic"], header["version"], header["kind"], header["uuid"]) == (
+            b"AEONFILE",
+            1,
+            kind,
+            self.map["uuid"],
+        )
         assert header["crc"] == crc32c(data[:60]) and header["reserved"] == 0
         assert path.startswith(f"gen-{header['generation']:06d}/")
         if kind >= 16:
@@ -263,7 +275,9 @@ def written(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.Monk
     options: dict[str, Any] = {"durability": "full", "segment_bytes_max": 1024, "segment_growth_bytes": 512}
     with aeon.open(path, 5, rows=request.param, **options) as store:
         eye = np.eye(5)
-        store.remember_many(["one", "two", "three"], eye[:3], keys=["k", None, "l"], session=["s", "t", "s"], metadata={"n": 1})
+        store.remember_many(
+            ["one", "two", "three"], eye[:3], keys=["k", None, "l"], session=["s", "t", "s"], metadata={"n": 1}
+        )
         store.remember("long " * 30, eye[3], namespace=("a", "b"), refs=[1, 2], timestamp=-7)
         store.forget(2)
         store.checkpoint()
@@ -326,8 +340,9 @@ def test_a_store_is_read_with_the_document_alone(written: Path) -> None:
             assert event["row"] == len(owners)
             assert bool(row_deaths[event["row"] - 1]) == bool(deaths[index])
         found[event["id"]] = {
-            "text": text, "session": session, "namespace": namespace, "key": key, "metadata": metadata or {}, "refs": refs or [],
-            "role": event["role"], "timestamp": event["timestamp"], "parent": event["parent"] or None, "death": deaths[index],
+            "text": text, "session": session, "namespace": namespace, "key": key, "metadata": metadata or {},
+            "refs": refs or [], "role": event["role"], "timestamp": event["timestamp"],
+            "parent": event["parent"] or None, "death": deaths[index],
             "vector": vectors[event["row"] - 1] if event["row"] else None,
         }  # fmt: skip
     assert owners == [row["id"] for row in rows]
@@ -355,7 +370,9 @@ def test_a_store_is_read_with_the_document_alone(written: Path) -> None:
             if operation["flags"] & 1:
                 raw = operation["vector"]
                 scale = 1 if wide else np.frombuffer(raw[:4], "<f4")[0]
-                vector = np.frombuffer(raw if wide else raw[4:], "<f4" if wide else "i1").astype(np.float32) * np.float32(scale)
+                vector = np.frombuffer(raw if wide else raw[4:], "<f4" if wide else "i1").astype(
+                    np.float32
+                ) * np.float32(scale)
             texts = blobs
             if operation["flags"] & 2:  # not counted by the manifest yet
                 reference = read("BLOB_REF", operation["text"])

@@ -34,14 +34,19 @@ ROLES = ["user", "assistant", "tool"]
 
 texts = st.text(st.sampled_from("aé漢🙂 "), max_size=40)
 vectors = st.none() | st.integers(0, len(POOL) - 1)
-metadata = st.none() | st.fixed_dictionaries({"n": st.integers(0, 5)}, optional={"tags": st.lists(st.sampled_from("xyz"), max_size=2)})
+metadata = st.none() | st.fixed_dictionaries(
+    {"n": st.integers(0, 5)}, optional={"tags": st.lists(st.sampled_from("xyz"), max_size=2)}
+)
 
 WHERES: dict[str, tuple[Any, Any]] = {
     "n = 2": ({"n": 2}, lambda m: m.get("n") == 2),
     "n >= 3": ({"n": {"$gte": 3}}, lambda m: m.get("n", -1) >= 3),
     "x in tags": ({"tags": "x"}, lambda m: "x" in m.get("tags", [])),
     "no n": ({"n": {"$exists": False}}, lambda m: "n" not in m),
-    "n < 2 or y": ({"$or": [{"n": {"$lt": 2}}, {"tags": "y"}]}, lambda m: m.get("n", 9) < 2 or "y" in m.get("tags", [])),
+    "n < 2 or y": (
+        {"$or": [{"n": {"$lt": 2}}, {"tags": "y"}]},
+        lambda m: m.get("n", 9) < 2 or "y" in m.get("tags", []),
+    ),
     "not n = 1": ({"$not": {"n": 1}}, lambda m: m.get("n") != 1),
 }
 
@@ -173,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
     def remember_many(self, data: Any, count: int, sparse: bool) -> None:
         values = [self._values(data) for _ in range(count)]
         for value in values:
-            value["namespace"], value["refs"] = values[0]["namespace"], ()
+            value["namespace"] = values[0]["namespace"]
             if not sparse:
                 value["vector"] = value["vector"] or 0
         given_vectors: Any = [None if value["vector"] is None else POOL[value["vector"]] for value in values]
@@ -185,7 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
                 name: [value[single] for value in values]
                 for name, single in (
                     ("session", "session"), ("role", "role"), ("keys", "key"), ("metadata", "metadata"),
-                    ("timestamps", "timestamp"), ("parents", "parent"),
+                    ("timestamps", "timestamp"), ("parents", "parent"), ("refs", "refs"),
                 )
             },
         )  # fmt: skip
@@ -226,8 +231,10 @@ class StoreMachine(RuleBasedStateMachine):
         required = {"n": {"n"}, "tags": {"tags"}}.get(next(iter(mapping)), set())
         if mapping == WHERES["no n"][0]:
             required = set()
-        if not required - self.model.fields or not self.model.records:
+        if not required - self.model.fields:
             return False
+        if not self.model.readable():
+            return True  # an empty store knows no field to miss, and a checkpoint is what empties it
         with pytest.raises(aeon.FilterError):
             self.store.forget(where=mapping)
         return True
@@ -248,7 +255,9 @@ class StoreMachine(RuleBasedStateMachine):
                         expected = trial.forget(ids)
                         found = self.store.forget(ids)
                         # What the transaction itself replaced or took along is not looked up: those are counted again.
-                        unchanged = all(state_before[i] == self.model.records[i].state for i in ids if i in self.model.records)
+                        unchanged = all(
+                            state_before[i] == self.model.records[i].state for i in ids if i in self.model.records
+                        )
                         assert found >= expected
                         if unchanged and all(i in self.model.records for i in ids):
                             assert found == expected
@@ -297,11 +306,14 @@ class StoreMachine(RuleBasedStateMachine):
     # -- reading ------------------------------------------------------------------------------------------------
 
     @rule(
-        query=st.integers(0, len(POOL) - 1), k=st.integers(1, 30), session=st.none() | st.lists(st.sampled_from(SESSIONS), max_size=2),
-        namespace=st.none() | st.sampled_from(SPACES), roles=st.none() | st.sampled_from(ROLES),
-        since=st.none() | st.integers(0, 20), until=st.none() | st.integers(0, 20), where=st.none() | st.sampled_from(list(WHERES)),
+        query=st.integers(0, len(POOL) - 1), k=st.integers(1, 30),
+        session=st.none() | st.lists(st.sampled_from(SESSIONS), max_size=2), namespace=st.none() | st.sampled_from(SPACES),
+        roles=st.none() | st.sampled_from(ROLES), since=st.none() | st.integers(0, 20), until=st.none() | st.integers(0, 20),
+        where=st.none() | st.sampled_from(list(WHERES)),
     )  # fmt: skip
-    def recall(self, query: int, k: int, session: Any, namespace: Any, roles: Any, since: Any, until: Any, where: Any) -> None:
+    def recall(
+        self, query: int, k: int, session: Any, namespace: Any, roles: Any, since: Any, until: Any, where: Any
+    ) -> None:
         mapping, matches = WHERES[where] if where else (None, lambda m: True)
         if mapping is not None and self._names_unknown(mapping):
             return
@@ -319,7 +331,15 @@ class StoreMachine(RuleBasedStateMachine):
             ):
                 expected[record.id] = float(self.store.get(record.id).vector @ unit)
         hits = self.store.recall(
-            POOL[query], k, session=session, namespace=namespace, roles=roles, since=since, until=until, where=mapping, exact=True
+            POOL[query],
+            k,
+            session=session,
+            namespace=namespace,
+            roles=roles,
+            since=since,
+            until=until,
+            where=mapping,
+            exact=True,
         )
         best = sorted(expected.values(), reverse=True)
         note(f"{len(expected)} match; best {best[:3]}")
@@ -334,7 +354,11 @@ class StoreMachine(RuleBasedStateMachine):
         if hits:
             self.held.append((hits[0], self.model.records[hits[0].id]))
 
-    @rule(session=st.sampled_from([*SESSIONS, "nobody"]), limit=st.none() | st.integers(1, 9), before=st.none() | st.integers(1, 60))
+    @rule(
+        session=st.sampled_from([*SESSIONS, "nobody"]),
+        limit=st.none() | st.integers(1, 9),
+        before=st.none() | st.integers(1, 60),
+    )
     def history(self, session: str, limit: int | None, before: int | None) -> None:
         expected = [r.id for r in self.model.current() if r.session == session and (before is None or r.id < before)]
         found = self.store.history(session, limit, before)

@@ -36,7 +36,9 @@ HEAVY = ("numba", "llvmlite", "rich", "pytest", "hypothesis", "http", "urllib.re
 
 
 def test_importing_aeon_imports_nothing_heavy() -> None:
-    loaded = run("import numpy, sys; before = set(sys.modules); import aeon; print(*sorted(set(sys.modules) - before))").split()
+    loaded = run(
+        "import numpy, sys; before = set(sys.modules); import aeon; print(*sorted(set(sys.modules) - before))"
+    ).split()
     assert "aeon.store" in loaded
     assert [name for name in loaded if name.split(".")[0] in HEAVY or name in HEAVY] == []
     assert len(loaded) < 120, "more modules than a light import has"
@@ -63,7 +65,9 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
                 assert node.func.id not in forbidden, f"{path.name}:{node.lineno} calls {node.func.id}"
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-                assert not {"pickle", "marshal", "shelve", "socketserver", "requests"} & set(names), f"{path.name}:{node.lineno}"
+                assert not {"pickle", "marshal", "shelve", "socketserver", "requests"} & set(names), (
+                    f"{path.name}:{node.lineno}"
+                )
 
 
 @pytest.mark.parametrize("name", sorted(set(aeon.__all__) - {"__version__"}))

@@ -130,7 +130,9 @@ def test_exact_search_is_numpys_top_ten(
         assert quality >= 0.995
     scores = np.array([[hit.score for hit in each] for each in hits])
     exact = np.take_along_axis(exact_scores, found.astype(np.int64) - 1, axis=1)
-    assert np.abs(scores - exact).max() < (1e-5 if dialogue_store.stats().rows == "float32" else 0.01), "scores are cosines"
+    assert np.abs(scores - exact).max() < (1e-5 if dialogue_store.stats().rows == "float32" else 0.01), (
+        "scores are cosines"
+    )
     ids, bare = dialogue_store.atlas.search(dialogue_queries[:50], K)
     assert recall_at_k(ids, exact_scores[:50]) >= 0.94
     assert (np.diff(bare, axis=1) <= 0).all()
@@ -154,7 +156,9 @@ def test_every_turn_comes_back(dialogue_store: Store, dialogue: Turns) -> None:
     by_session: dict[str, list[int]] = {}
     for line in dialogue.lines:
         by_session.setdefault(line["dialogue"], []).append(line["id"] + 1)
-    assert [(info.name, info.count) for info in dialogue_store.sessions()] == [(n, len(ids)) for n, ids in by_session.items()]
+    assert [(info.name, info.count) for info in dialogue_store.sessions()] == [
+        (n, len(ids)) for n, ids in by_session.items()
+    ]
     for name in list(by_session)[::300]:
         assert [memory.id for memory in dialogue_store.history(name, limit=None)] == by_session[name]
 
@@ -259,15 +263,23 @@ def test_conversations_as_sessions(tmp_path: Path, locomo: Turns, questions: Tur
         assert store.check().ok
 
 
-def test_the_built_in_embedder_is_good_enough_to_be_useful(tmp_path: Path, locomo: Turns, questions: Turns, kernels: None) -> None:
+def test_the_built_in_embedder_is_good_enough_to_be_useful(
+    tmp_path: Path, locomo: Turns, questions: Turns, kernels: None
+) -> None:
     """Text in, text out, no model: nearly half of the evidence is among ten hits (chance would find 2 %)."""
     with aeon.open(tmp_path / "agent.aeon", durability="off") as store:
-        store.remember_many([line["text"] for line in locomo.lines], session=[line["dialogue"] for line in locomo.lines])
-        results = [[hit.id - 1 for hit in store.recall(line["text"], K, session=line["dialogue"])] for line in questions.lines]
+        store.remember_many(
+            [line["text"] for line in locomo.lines], session=[line["dialogue"] for line in locomo.lines]
+        )
+        results = [
+            [hit.id - 1 for hit in store.recall(line["text"], K, session=line["dialogue"])] for line in questions.lines
+        ]
     assert evidence_recall(results, questions) >= 0.45
 
 
-def test_the_whole_conversation_survives_being_written_turn_by_turn(tmp_path: Path, locomo: Turns, kernels: None) -> None:
+def test_the_whole_conversation_survives_being_written_turn_by_turn(
+    tmp_path: Path, locomo: Turns, kernels: None
+) -> None:
     path = tmp_path / "agent.aeon"
     lines = locomo.lines
     with aeon.open(path, 384, durability="normal", segment_bytes_max=1 << 18, checkpoint_log_bytes=1 << 20) as store:

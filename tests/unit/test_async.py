@@ -33,6 +33,7 @@ def test_every_call_gives_what_the_store_gives(path: Path) -> None:
             assert (await store.get(2)).text == "b"
             assert (await store.get_key("k")).id == 2
             assert [m.id for m in await store.history("default", 1)] == [3]
+            assert [m.id for m in await store.memories(where={"n": {"$exists": False}})] == [2, 3]
             assert [info.name for info in await store.sessions()] == ["s", "default"]
             assert await store.forget(3) == 1
             assert await store.forget(where={"n": 1}) == 1

@@ -123,7 +123,11 @@ def test_one_bad_vector_refuses_the_batch_and_is_named(refused: Untouched, bad: 
 
 def test_a_wrong_vector_beside_a_missing_one(refused: Untouched) -> None:
     refused(aeon.DimensionError, "8 dims", lambda: refused.store.remember_many(["x", "y"], [None, [1.0]]))
-    refused(aeon.InvalidInputError, "3 entries for 2", lambda: refused.store.remember_many(["x", "y"], [None, VECTOR, VECTOR]))
+    refused(
+        aeon.InvalidInputError,
+        "3 entries for 2",
+        lambda: refused.store.remember_many(["x", "y"], [None, VECTOR, VECTOR]),
+    )
 
 
 def test_as_many_vectors_as_texts(refused: Untouched) -> None:
@@ -153,7 +157,11 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "over-long key in bytes": ({"key": "é" * 513}, aeon.CapacityError, "key has more than 1024 bytes"),
     "namespace is a number": ({"namespace": 3}, aeon.InvalidInputError, "namespace is a tuple"),
     "namespace is None": ({"namespace": None}, aeon.InvalidInputError, "namespace is a tuple"),
-    "empty namespace segment": ({"namespace": ("a", "")}, aeon.InvalidInputError, "a namespace segment is a non-empty str"),
+    "empty namespace segment": (
+        {"namespace": ("a", "")},
+        aeon.InvalidInputError,
+        "a namespace segment is a non-empty str",
+    ),
     "namespace segment is a number": ({"namespace": (1,)}, aeon.InvalidInputError, "a namespace segment"),
     "over-long namespace": ({"namespace": ("x" * 600, "y" * 600)}, aeon.CapacityError, "namespace has 1200 bytes"),
     "unknown role": ({"role": "robot"}, aeon.InvalidInputError, "role is one of user, assistant"),
@@ -161,14 +169,30 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "role is a list": ({"role": ["user"]}, aeon.InvalidInputError, "role is one of"),
     "metadata is a list": ({"metadata": [1]}, aeon.InvalidInputError, "metadata is a mapping, not list"),
     "metadata is text": ({"metadata": "x"}, aeon.InvalidInputError, "metadata is a mapping, not str"),
-    "metadata with an object": ({"metadata": {"a": {"b": object()}}}, aeon.InvalidInputError, "metadata.a.b is a object"),
-    "metadata with a datetime": ({"metadata": {"t": datetime(2024, 1, 1)}}, aeon.InvalidInputError, "metadata.t is a datetime"),
+    "metadata with an object": (
+        {"metadata": {"a": {"b": object()}}},
+        aeon.InvalidInputError,
+        "metadata.a.b is a object",
+    ),
+    "metadata with a datetime": (
+        {"metadata": {"t": datetime(2024, 1, 1)}},
+        aeon.InvalidInputError,
+        "metadata.t is a datetime",
+    ),
     "metadata with a set": ({"metadata": {"s": {1}}}, aeon.InvalidInputError, "metadata.s is a set"),
     "metadata with an array": ({"metadata": {"v": np.ones(2)}}, aeon.InvalidInputError, "metadata.v is a ndarray"),
     "metadata with a huge int": ({"metadata": {"l": [1, 1 << 64]}}, aeon.InvalidInputError, "metadata.l.1 is a int"),
-    "metadata with a foreign mapping": ({"metadata": {"m": MappingProxyType({})}}, aeon.InvalidInputError, "metadata.m"),
+    "metadata with a foreign mapping": (
+        {"metadata": {"m": MappingProxyType({})}},
+        aeon.InvalidInputError,
+        "metadata.m",
+    ),
     "a field name is a number": ({"metadata": {"a": {1: 2}}}, aeon.InvalidInputError, "metadata.a has the field 1"),
-    "a field name in a list": ({"metadata": {"a": [{None: 2}]}}, aeon.InvalidInputError, "metadata.a has the field None"),
+    "a field name in a list": (
+        {"metadata": {"a": [{None: 2}]}},
+        aeon.InvalidInputError,
+        "metadata.a has the field None",
+    ),
     "metadata too large": ({"metadata": {"x": "y" * (1 << 20)}}, aeon.CapacityError, "metadata has 10485.. bytes"),
     "timestamp is a float": ({"timestamp": 1.5}, aeon.InvalidInputError, "timestamp is microseconds"),
     "timestamp is text": ({"timestamp": "now"}, aeon.InvalidInputError, "timestamp is microseconds"),
@@ -210,6 +234,8 @@ MANY: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "too few timestamps": ({"timestamps": np.array([1])}, aeon.InvalidInputError, "timestamps has 1 entries"),
     "too many metadata": ({"metadata": [None] * 3}, aeon.InvalidInputError, "metadata has 3 entries"),
     "too few parents": ({"parents": [1]}, aeon.InvalidInputError, "parents has 1 entries"),
+    "too few refs": ({"refs": [[1]]}, aeon.InvalidInputError, "refs has 1 entries for 2 texts"),
+    "the last refs are unknown": ({"refs": [[1], [1, 99]]}, aeon.NotFoundError, "no memory has id 99"),
     "the last role is wrong": ({"role": ["user", "robot"]}, aeon.InvalidInputError, "role is one of"),
     "the last key is over-long": ({"keys": ["k", "x" * 1025]}, aeon.CapacityError, "key has more than 1024 bytes"),
     "the last session is a list": ({"session": ["a", ["b"]]}, aeon.InvalidInputError, "session is a non-empty str"),
@@ -219,7 +245,9 @@ MANY: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("arguments, error, match", MANY.values(), ids=MANY)
-def test_batch_with_something_wrong_is_refused_whole(refused: Untouched, arguments: Any, error: Any, match: str) -> None:
+def test_batch_with_something_wrong_is_refused_whole(
+    refused: Untouched, arguments: Any, error: Any, match: str
+) -> None:
     call = {"texts": ["x", "y"], **arguments}
     refused(error, match, lambda: refused.store.remember_many(**call))
 
@@ -250,7 +278,9 @@ def test_a_text_beyond_the_limit(refused: Untouched, monkeypatch: pytest.MonkeyP
 
 def test_a_commit_beyond_the_limit(refused: Untouched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wal, "FRAME_BYTES_MAX", 1000)
-    refused(aeon.CapacityError, "one commit holds at most 1000 bytes", lambda: refused.store.remember_many(["x" * 400] * 3))
+    refused(
+        aeon.CapacityError, "one commit holds at most 1000 bytes", lambda: refused.store.remember_many(["x" * 400] * 3)
+    )
 
     def transaction() -> None:
         with refused.store.transaction():
@@ -265,7 +295,9 @@ def test_a_datetime_beyond_the_platforms_calendar(refused: Untouched) -> None:
         try:
             intake.as_timestamp(moment)
         except aeon.InvalidInputError:
-            refused(aeon.InvalidInputError, "timestamp", lambda moment=moment: refused.store.remember("x", timestamp=moment))
+            refused(
+                aeon.InvalidInputError, "timestamp", lambda moment=moment: refused.store.remember("x", timestamp=moment)
+            )
 
 
 def test_generators_that_raise_leave_nothing(refused: Untouched, state: Any) -> None:
@@ -294,7 +326,9 @@ def test_id_that_is_no_id(refused: Untouched, id_: Any) -> None:
     if id_ is not None:
         refused(aeon.InvalidInputError, "ids", lambda: refused.store.forget(id_))
         refused(aeon.InvalidInputError, "before is a positive int", lambda: refused.store.history(before=id_))
-        refused(aeon.InvalidInputError, "before is a positive int", lambda: refused.store.history("unknown", before=id_))
+        refused(
+            aeon.InvalidInputError, "before is a positive int", lambda: refused.store.history("unknown", before=id_)
+        )
     refused(aeon.InvalidInputError, "ids? is a positive int", lambda: refused.store.forget([1, id_]))
 
 
@@ -302,7 +336,9 @@ def test_id_that_is_no_id(refused: Untouched, id_: Any) -> None:
 def test_unknown_id(refused: Untouched, id_: int) -> None:
     error = refused(aeon.NotFoundError, f"no memory has id {id_}", lambda: refused.store.get(id_))
     assert isinstance(error, KeyError)
-    refused(aeon.NotFoundError, f"no memory has id {id_}: ids up to 3 were given out", lambda: refused.store.forget(id_))
+    refused(
+        aeon.NotFoundError, f"no memory has id {id_}: ids up to 3 were given out", lambda: refused.store.forget(id_)
+    )
     refused(aeon.NotFoundError, f"no memory has id {id_}", lambda: refused.store.forget([1, id_]))
 
 
@@ -323,7 +359,11 @@ def test_forget_that_is_not_clear(refused: Untouched, arguments: Any, error: Any
 
 
 FILTERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "unknown field": ({"where": {"nn": 1}}, aeon.FilterError, "no memory in this store has a metadata field 'nn'; did you mean 'n'"),
+    "unknown field": (
+        {"where": {"nn": 1}},
+        aeon.FilterError,
+        "no memory in this store has a metadata field 'nn'; did you mean 'n'",
+    ),
     "unknown nested field": ({"where": {"place.town": 1}}, aeon.FilterError, "'place.town'"),
     "unknown field inside $and": ({"where": {"$and": [{"n": 1}, {"m": 1}]}}, aeon.FilterError, "'m'"),
     "unknown operator": ({"where": {"n": {"$regex": "x"}}}, aeon.FilterError, "unknown operator"),
@@ -345,6 +385,7 @@ FILTERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 @pytest.mark.parametrize("arguments, error, match", FILTERS.values(), ids=FILTERS)
 def test_filter_that_is_malformed(refused: Untouched, arguments: Any, error: Any, match: str) -> None:
     refused(error, match, lambda: refused.store.recall(VECTOR, **arguments))
+    refused(error, match, lambda: refused.store.memories(**arguments))
     if "where" not in arguments:
         refused(error, match, lambda: refused.store.atlas.search(VECTOR, **arguments))
 
@@ -542,7 +583,9 @@ def test_a_directory_that_may_not_be_written(path: Path, hooked_files: Any, oper
 
 
 @pytest.mark.parametrize("operation", ["lock", "open", "open_writable"])
-def test_an_existing_store_that_may_not_be_written(open_store: Any, path: Path, hooked_files: Any, operation: str) -> None:
+def test_an_existing_store_that_may_not_be_written(
+    open_store: Any, path: Path, hooked_files: Any, operation: str
+) -> None:
     store = open_store()
     store.remember("a")
     store.close()
@@ -693,15 +736,13 @@ def test_a_failed_write_or_sync_is_never_retried(
     assert [hit.id for hit in store.recall(VECTOR, 1)] == [1]
 
 
-def test_no_space_for_a_long_text_poisons_and_loses_nothing(
-    open_store: Any, hooked_files: Any, state: Any
-) -> None:
+def test_no_space_for_a_long_text_poisons_and_loses_nothing(open_store: Any, hooked_files: Any, state: Any) -> None:
     hook = no_space_after(1000, "pwrite")
     store = open_store(files=hooked_files(hook))
     store.remember("a")
     before = state(store)
     hook.left[0] = 0
-    with pytest.raises((aeon.PoisonedError, aeon.CapacityError), match="No space left|no space left"):
+    with pytest.raises((aeon.PoisonedError, aeon.CapacityError), match=r"No space left|no space left"):
         store.remember("x" * (2 << 20))
     assert state(store) == before
     store.close()
@@ -712,12 +753,13 @@ def test_no_space_for_a_long_text_poisons_and_loses_nothing(
 # -- after the end ----------------------------------------------------------------------------------------------------
 
 CALLS: dict[str, Callable[[Store], Any]] = {
-    **{name: call for name, call in READ_ONLY_CALLS.items()},
+    **READ_ONLY_CALLS,
     "recall": lambda store: store.recall(VECTOR),
     "search": lambda store: store.atlas.search(VECTOR),
     "get": lambda store: store.get(1),
     "get_key": lambda store: store.get_key("k"),
     "history": lambda store: store.history(),
+    "memories": lambda store: store.memories(),
     "sessions": lambda store: store.sessions(),
     "len": len,
     "lsn": lambda store: store.lsn,

@@ -25,7 +25,9 @@ def hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_canonical_bytes_of_a_key() -> None:
     assert encode_key((), "k") == b"\x92\x90\xa1k"
     assert encode_key(["a", "b"], "k") == encode_key(("a", "b"), "k") == b"\x92\x92\xa1a\xa1b\xa1k"
-    assert len({encode_key((), "ab"), encode_key(("a",), "b"), encode_key(("a", "b"), ""), encode_key(("ab",), "")}) == 4
+    assert (
+        len({encode_key((), "ab"), encode_key(("a",), "b"), encode_key(("a", "b"), ""), encode_key(("ab",), "")}) == 4
+    )
 
 
 def test_the_hash_is_frozen_with_the_format() -> None:
@@ -79,3 +81,19 @@ def test_two_keys_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch, pa
             store.checkpoint()
             assert store.check().ok
         assert store.stats().keys == len(ids)
+
+
+def test_an_upsert_keeps_the_keys_creation_time(open_store: Any) -> None:
+    store = open_store()
+    encoded = encode_key(("n",), "k")
+    for n, checkpoint in enumerate([False, True, False, True, True]):
+        id_ = store.remember(f"version {n}", key="k", namespace="n", timestamp=100 + n)
+        assert store._engine.keys.get(encoded) == (id_, 100)
+        if checkpoint:
+            store.checkpoint()
+            store.close()
+            store = open_store()
+        assert store._engine.keys.get(encoded) == (id_, 100)
+    store.forget(id_)
+    again = store.remember("anew", key="k", namespace="n", timestamp=200)
+    assert store._engine.keys.get(encoded) == (again, 200), "after forgetting it begins anew"

@@ -30,7 +30,10 @@ def test_a_manifest_comes_back() -> None:
 
 
 @given(
-    st.integers(0, 1 << 63), st.integers(0, 1 << 63), st.integers(0, 1 << 63), st.text(st.characters(exclude_categories=["Cs"]))
+    st.integers(0, 1 << 63),
+    st.integers(0, 1 << 63),
+    st.integers(0, 1 << 63),
+    st.text(st.characters(exclude_categories=["Cs"])),
 )
 def test_any_numbers_come_back(lsn: int, next_id: int, segment: int, embedder: str) -> None:
     manifest = replace(WHOLE, lsn=lsn, next_id=next_id, segment=segment, embedder=embedder)

@@ -23,7 +23,12 @@ from aeon.operations import (
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | names | st.binary(max_size=9),
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False)
+    | names
+    | st.binary(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=8,
 )

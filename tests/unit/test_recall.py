@@ -122,6 +122,25 @@ def test_filters_apply_before_ranking(filled: Store, vectors: Any, name: str) ->
             assert (ids[0, len(hits) :] == 0).all() and (scores[0, len(hits) :] == -np.inf).all()
 
 
+@pytest.mark.parametrize("name", FILTERS)
+def test_memories_are_all_that_pass_in_the_order_they_were_remembered(filled: Store, name: str) -> None:
+    arguments, keep = FILTERS[name]
+    filled.forget([5, 250])
+    expected = sorted(memory.id for memory in everything(filled) if keep(memory))
+    assert [memory.id for memory in filled.memories(**arguments)] == expected
+
+
+def test_memories_are_those_of_one_moment(store: Store) -> None:
+    ids = store.remember_many(["a", "b", "c"])
+    walk = store.memories()
+    assert next(walk).text == "a"
+    store.forget(ids[1])
+    store.remember("d")
+    store.checkpoint()
+    assert [memory.text for memory in walk] == ["b", "c"]
+    assert [memory.text for memory in store.memories()] == ["a", "c", "d"]
+
+
 def test_filters_let_through_only_what_is_current(filled: Store, vectors: Any) -> None:
     gone = [memory.id for memory in everything(filled)][::3]
     filled.forget(gone)
@@ -252,13 +271,17 @@ def test_where_looks_on_until_k_match(store: Store, vectors: Any, monkeypatch: p
     assert len(store.recall(query, 50, where={"late": True})) == 10
     looked_at = []
     matches = recall_module.matches
-    monkeypatch.setattr(recall_module, "matches", lambda view, index, where: looked_at.append(index) or matches(view, index, where))
+    monkeypatch.setattr(
+        recall_module, "matches", lambda view, index, where: looked_at.append(index) or matches(view, index, where)
+    )
     assert [hit.metadata["n"] for hit in store.recall(query, 3, where={"late": False})] == early[:3]
     assert len(looked_at) == 3, "metadata is read in the order of rank, and no further than needed"
 
 
 def test_where_on_bytes_and_deep_metadata(store: Store) -> None:
-    store.remember("a", np.ones(8), metadata={"digest": b"\x00\xff", "a": {"b": {"c": [1, {"d": 2}]}}, "nan": float("nan")})
+    store.remember(
+        "a", np.ones(8), metadata={"digest": b"\x00\xff", "a": {"b": {"c": [1, {"d": 2}]}}, "nan": float("nan")}
+    )
     store.checkpoint()
     assert len(store.recall(np.ones(8), where={"digest": b"\x00\xff"})) == 1
     assert len(store.recall(np.ones(8), where={"a.b.c": 1})) == 1

@@ -77,6 +77,8 @@ def test_remember_many_keeps_each_ones_own_values(store: Store, vectors: Any) ->
         ["a", "b", "c"], vectors(3), session=["x", "y", "x"], role=["user", "tool", "summary"], keys=["k", None, "l"],
         metadata=[{"n": 1}, None, {"n": 3}], timestamps=[10, 20, 30], parents=None,
     )  # fmt: skip
+    again = store.remember_many(["d", "e"], refs=[[ids[0], ids[2]], ()], parents=[None, ids[1]])
+    assert [(store.get(id_).refs, store.get(id_).parent) for id_ in again] == [((ids[0], ids[2]), None), ((), ids[1])]
     found = [store.get(id_) for id_ in ids]
     assert [(m.text, m.session, m.role, m.key, m.metadata, m.timestamp) for m in found] == [
         ("a", "x", "user", "k", {"n": 1}, 10),
@@ -260,7 +262,9 @@ def test_an_upsert_shows_the_newest_and_keeps_the_old_readable_by_id(open_store:
 
 
 def test_a_key_belongs_to_its_namespace(store: Store) -> None:
-    ids = [store.remember(str(n), key="k", namespace=parts) for n, parts in enumerate([(), ("a",), ("a", "b"), ("ab",)])]
+    ids = [
+        store.remember(str(n), key="k", namespace=parts) for n, parts in enumerate([(), ("a",), ("a", "b"), ("ab",)])
+    ]
     assert [store.get_key("k", parts).id for parts in [(), ("a",), ("a", "b"), ("ab",)]] == ids
     assert store.get_key("k", "a").id == ids[1]
     assert store.get_key("k", ("b",)) is None
@@ -440,7 +444,10 @@ def test_sessions_tell_the_time_of_the_newest_memory_that_is_there(open_store: A
     store.remember("d", key="k", session="elsewhere", timestamp=4)
     assert store.get(replaced).text == "c"
     for _ in range(3):
-        assert [(i.name, i.count, i.last_timestamp) for i in store.sessions()] == [("default", 1, 1), ("elsewhere", 1, 4)]
+        assert [(i.name, i.count, i.last_timestamp) for i in store.sessions()] == [
+            ("default", 1, 1),
+            ("elsewhere", 1, 4),
+        ]
         store.checkpoint()
         store.close()
         store = open_store()
@@ -684,12 +691,20 @@ def test_descriptors_do_not_pile_up_with_checkpoints(store: Store, path: Path) -
 
 
 def test_stats_count_what_is_there(store: Store, path: Path, vectors: Any) -> None:
-    store.remember_many(["a", "b", "c"], [vectors(1)[0], None, vectors(1)[0]], session=["x", "y", "x"], keys=[None, "k", None])
+    store.remember_many(
+        ["a", "b", "c"], [vectors(1)[0], None, vectors(1)[0]], session=["x", "y", "x"], keys=[None, "k", None]
+    )
     store.remember("d", vectors(1)[0], key="k", session="y")
     store.forget(1)
     stats = store.stats()
     assert (stats.memories, stats.vectors, stats.events, stats.sessions, stats.keys) == (2, 2, 4, 2, 1)
-    assert (stats.dim, stats.rows, stats.embedder, stats.durability, stats.read_only) == (8, "int8", "", "normal", False)
+    assert (stats.dim, stats.rows, stats.embedder, stats.durability, stats.read_only) == (
+        8,
+        "int8",
+        "",
+        "normal",
+        False,
+    )
     assert (stats.lsn, stats.generation, stats.path) == (3, 0, str(path))
     assert stats.disk_bytes == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     assert stats.log_bytes == sum(file.stat().st_size for file in (path / "wal").iterdir())

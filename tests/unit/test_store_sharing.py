@@ -95,7 +95,7 @@ def test_without_its_embedder_a_store_takes_no_bare_text(path: Path) -> None:
             lambda: store.remember("cherry"),
             lambda: store.remember_many(["cherry", "date"]),
         ):
-            with pytest.raises(aeon.EmbedderMissingError, match="made by 'letters-1': pass embed= to aeon.open"):
+            with pytest.raises(aeon.EmbedderMissingError, match=r"made by 'letters-1': pass embed= to aeon\.open"):
                 call()
         assert len(store) == 1
         assert store.recall(np.ones(26), 1)[0].text == "banana"
@@ -189,7 +189,12 @@ def test_a_relative_path_stays_right_when_the_process_moves(tmp_path: Path, monk
 
 def test_settings_may_change_from_one_open_to_the_next(path: Path) -> None:
     for n, options in enumerate(
-        [{"segment_bytes_max": 1024, "segment_growth_bytes": 512}, {}, {"segment_bytes_max": 2048}, {"durability": "off"}]
+        [
+            {"segment_bytes_max": 1024, "segment_growth_bytes": 512},
+            {},
+            {"segment_bytes_max": 2048},
+            {"durability": "off"},
+        ]
     ):
         with aeon.open(path, 8, **options) as store:
             assert len(store) == 20 * n

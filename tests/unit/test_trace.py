@@ -110,7 +110,7 @@ def test_ids_are_found_over_gaps(chunk: int, open_store: Any) -> None:
     store.checkpoint()
     later = store.remember_many(["x", "y"])
     events = store._engine.trace
-    for id_ in range(0, 40):
+    for id_ in range(40):
         index = events.index_of(id_)
         if id_ in gone or id_ not in ids + later:
             assert index == -1
@@ -159,14 +159,17 @@ def test_names_keep_their_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "packed", [b"\xc1", b"\x00", msgpack.packb({}), msgpack.packb({"sessions": 1, "namespaces": [], "fields": []}), b"\x81"]
+    "packed",
+    [b"\xc1", b"\x00", msgpack.packb({}), msgpack.packb({"sessions": 1, "namespaces": [], "fields": []}), b"\x81"],
 )
 def test_names_that_are_damaged(packed: bytes) -> None:
     with pytest.raises(aeon.CorruptionError, match="a map of names"):
         Names(packed, "names")
 
 
-def test_beyond_ten_thousand_fields_filters_are_no_longer_checked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_ten_thousand_fields_filters_are_no_longer_checked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aeon import recall
 
     for module in (trace, recall):

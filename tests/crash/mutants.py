@@ -1,0 +1,102 @@
+"""Faults put into aeon on purpose, one at a time: each must make the crash suite fail. `python -m tests.crash.mutate` runs them.
+
+Every sync, every order of two writes, and every checksum of the write path and of recovery has its mutant. `old` must stand
+exactly once in its file (a test holds that), so that a mutant never silently stops to mutate.
+
+Left out are changes that cannot matter: a sync directly behind another of the same file; `begin_checkpoint`'s own sync, which
+`Store.checkpoint` and `_rotate` repeat; the sync of the directory after old segments were deleted.
+"""
+
+# ruff: noqa: E501 - one mutant a line reads as the table that it is
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Replace `old` by `new` in `file` (a module of aeon)."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    # -- syncs that are dropped --------------------------------------------------------------------------------
+    Mutant("the log is not synced", "wal", "            file.fdatasync()\n        except", "            pass\n        except"),
+    Mutant("full segments are not synced under off", "wal", "                old.fdatasync()\n", "                pass\n"),
+    Mutant("a new segment is not synced", "wal", "        file.fsync()\n        files.fsync_dir(directory)\n", "        files.fsync_dir(directory)\n"),
+    Mutant("a new segment's name is not synced", "wal", "        file.fsync()\n        files.fsync_dir(directory)\n", "        file.fsync()\n"),
+    Mutant("a full segment is not synced before the next", "wal", "        if not lazy:\n            self.sync(self.appended_lsn)\n", ""),
+    Mutant("a new MANIFEST is not synced", "manifest", "        file.fsync()\n", ""),
+    Mutant("the MANIFEST's swap is not synced", "manifest", 'MANIFEST_NAME}")\n    files.fsync_dir(root)\n', 'MANIFEST_NAME}")\n'),
+    Mutant("tables are not synced", "generation_files", "            write_fully(file, view, len(header))\n        file.fsync()\n", "            write_fully(file, view, len(header))\n"),
+    Mutant("arena files are not synced", "generation_files", "        self._file.fsync()\n", "        pass\n"),
+    Mutant("blobs are not synced at a checkpoint", "checkpoint", "            self._write_blobs(writer)\n            writer.sync()\n", "            self._write_blobs(writer)\n"),
+    Mutant("rows are not synced at a checkpoint", "checkpoint", "                writer.count += len(array)\n                writer.sync()\n", "                writer.count += len(array)\n"),
+    Mutant("events are not synced at a checkpoint", "checkpoint", "            writer.count += len(events)\n            writer.sync()\n", "            writer.count += len(events)\n"),
+    Mutant("a generation's names are not synced", "checkpoint", "    files.fsync_dir(directory)\n", ""),
+    Mutant("a generation's directory is not synced", "checkpoint", "    files.fsync_dir(root)\n", ""),
+    Mutant("a long text is not synced", "store", "                arena.sync()\n", "                pass\n"),
+    Mutant("a long text's file name is not synced", "store", "                    self._files.fsync_dir(directory)\n", ""),
+    Mutant("a long text's directory is not synced", "store", "                    self._files.fsync_dir(self._root)\n", ""),
+    Mutant("the store's own name is not synced", "opening", "        files.fsync_dir(parent(root))", "        pass"),
+    Mutant("the log's directory is not synced before the MANIFEST", "opening", "    files.fsync_dir(root)\n    manifests.store", "    manifests.store"),
+    Mutant("recovery forgets the root's entries", "recovery", "    files.fsync_dir(root)\n    files.fsync_dir(directory)\n", "    files.fsync_dir(directory)\n"),
+    Mutant("recovery forgets the log's entries", "recovery", "    files.fsync_dir(root)\n    files.fsync_dir(directory)\n", "    files.fsync_dir(root)\n"),
+    Mutant("recovery does not sync what it replayed", "recovery", "            file.fsync()\n", "            pass\n"),
+    Mutant("recovery does not sync the removal of a segment", "recovery", "        files.fsync_dir(directory)\n    position", "    position"),
+    # -- orders that are changed -------------------------------------------------------------------------------
+    Mutant("a commit is shown before it is synced", "store", '        if self._options.durability == "full":\n            wal.sync(lsn)\n        if self._engine.view.lsn < lsn:\n            self._apply_pending()\n', '        if self._engine.view.lsn < lsn:\n            self._apply_pending()\n        if self._options.durability == "full":\n            wal.sync(lsn)\n'),
+    Mutant("a commit is acknowledged before it is synced", "store", '        if self._options.durability == "full":\n            wal.sync(lsn)\n', ""),
+    Mutant("others' commits are shown before they are synced", "store", '        limit = wal.durable_lsn if self._options.durability == "full" else wal.appended_lsn\n', "        limit = wal.appended_lsn\n"),
+    Mutant("a sync covers what was written while it ran", "wal", "                self.durable_lsn = max(self.durable_lsn, target)\n", "                self.durable_lsn = max(self.durable_lsn, self.appended_lsn)\n"),
+    Mutant("a frame is called durable before it is", "wal", "length, lsn, self.durable_lsn, first_id", "length, lsn, self.appended_lsn, first_id"),
+    Mutant("frames do not say what is durable", "wal", "length, lsn, self.durable_lsn, first_id", "length, lsn, 0, first_id"),
+    Mutant("a segment lies about the one before", "wal", "previous_synced=not lazy,", "previous_synced=True,"),
+    Mutant("a segment is synced before its header", "wal", "        write_fully(file, data, 0)\n        file.fsync()\n", "        file.fsync()\n        write_fully(file, data, 0)\n"),
+    Mutant("the MANIFEST is swapped before it is written", "manifest", "        write_fully(file, encode(manifest), 0)\n        file.fsync()\n    finally:\n        file.close()\n    files.rename(temporary, f\"{root}/{MANIFEST_NAME}\")\n", "        files.rename(temporary, f\"{root}/{MANIFEST_NAME}\")\n        write_fully(file, encode(manifest), 0)\n        file.fsync()\n    finally:\n        file.close()\n"),
+    Mutant("the MANIFEST is changed in place", "manifest", "    files.rename(temporary, f\"{root}/{MANIFEST_NAME}\")\n", "    if files.exists(f\"{root}/{MANIFEST_NAME}\"):\n        files.unlink(f\"{root}/{MANIFEST_NAME}\")\n        files.fsync_dir(root)\n    files.rename(temporary, f\"{root}/{MANIFEST_NAME}\")\n"),
+    Mutant("the MANIFEST comes before the log", "opening", "    start_log(files, root, manifest)\n    files.fsync_dir(root)\n    manifests.store(files, root, manifest)\n", "    manifests.store(files, root, manifest)\n    start_log(files, root, manifest)\n    files.fsync_dir(root)\n"),
+    Mutant("the MANIFEST comes before the names of the generation's files", "checkpoint", "    files.fsync_dir(directory)\n    files.fsync_dir(root)\n    new = replace(\n        old, generation=generation, lsn=engine.view.lsn, next_id=next_id, segment=segment, files={**arena, **tables}\n    )\n    manifests.store(files, root, new)\n", "    new = replace(\n        old, generation=generation, lsn=engine.view.lsn, next_id=next_id, segment=segment, files={**arena, **tables}\n    )\n    manifests.store(files, root, new)\n    files.fsync_dir(directory)\n    files.fsync_dir(root)\n"),
+    Mutant("leftovers go before recovery has synced", "opening", "        position = cut_torn_tail(files, root, manifest, replayed)\n        removed = remove_leftovers(files, root, engine)\n", "        removed = remove_leftovers(files, root, engine)\n        position = cut_torn_tail(files, root, manifest, replayed)\n"),
+    Mutant("surplus segments go oldest first", "recovery", "in reversed(replayed.surplus_segments)", "in replayed.surplus_segments"),
+    # -- the torn tail -----------------------------------------------------------------------------------------
+    Mutant("the torn tail is not cut off", "recovery", "                file.truncate(position.offset)\n", "                pass\n"),
+    Mutant("the torn tail before a headless segment stays", "recovery", '            torn = torn or TornTail(path, 0, len(data), "a segment without a header")\n', "            torn = None\n"),
+    Mutant("surplus segments stay", "recovery", '        files.unlink(f"{directory}/{segment_name(number)}")\n', "        pass\n"),
+    Mutant("the log goes on at an unaligned offset", "wal", "            self.offset = padded(start + length, FRAME_ALIGNMENT)\n", "            self.offset = min(padded(start + length, FRAME_ALIGNMENT), len(data))\n"),
+    Mutant("a damaged frame that was durable is cut off", "wal", "found[0] > self.lsn and found[1] >= self.lsn:", "False:"),
+    Mutant("a segment that lost its end goes unnoticed", "recovery", "            if synced or _proves(files, directory, following, lsn):\n", "            if False:\n"),
+    Mutant("the log is written over from its start", "wal", "        self._offset = position.offset\n", "        self._offset = SEGMENT_HEADER.size\n"),
+    # -- checksums and identities that are not checked ---------------------------------------------------------
+    Mutant("frame headers are not checked", "wal", "    if crc32c(data[offset : offset + FRAME.size - 4], seed) != header_crc:\n", "    if False:\n"),
+    Mutant("frames are not checked", "wal", "    if crc32c(data[start : start + length]) != payload_crc:\n", "    if False:\n"),
+    Mutant("segment headers are not checked", "wal", "    if dispatch.kernels.crc32c(data[: SEGMENT_HEADER.size - 4]) != crc or magic != SEGMENT_MAGIC:\n", "    if magic != SEGMENT_MAGIC:\n"),
+    Mutant("LSNs are not checked", "wal", "            if lsn != self.lsn:\n", "            if False:\n"),
+    Mutant("the MANIFEST's header is not checked", "manifest", "    if crc32c(data[: size - 4]) != header_crc:\n", "    if False:\n"),
+    Mutant("the MANIFEST's map is not checked", "manifest", "    if crc32c(data[size:]) != payload_crc:\n", "    if False:\n"),
+    Mutant("file headers are not checked", "generation_files", "        if dispatch.kernels.crc32c(bytes(buffer[: FILE_HEADER.size - 4])) != crc or magic != FILE_MAGIC:\n", "        if magic != FILE_MAGIC:\n"),
+    Mutant("tables are not checked", "generation_files", "            if found != self._content_crc:\n", "            if False:\n"),
+    Mutant("files that are too short are not noticed", "generation_files", "            if size < entry.bytes or entry.bytes < start:\n", "            if entry.bytes < start:\n"),
+    Mutant("blobs are not checked", "blob_arena", "        if found != crc:\n", "        if False:\n"),
+    Mutant("a blob's owner is not checked", "blob_arena", "        if length != count or owner != id_:\n", "        if length != count:\n"),
+    Mutant("events are not checked", "trace", "        if found != expected:\n", "        if False:\n"),
+    Mutant("the order of events is not checked", "trace", "        if (low < index and self._base_id(low) >= id_) or (high > index and self._base_id(high) <= id_):\n", "        if False:\n"),
+    Mutant("a search by id trusts what it finds", "trace", "            if not self._verified[index // CHUNK_RECORDS]:\n                self._verify_one(index)  #", "            if False:\n                pass  #"),
+    Mutant("a search by id trusts what it misses", "trace", "            if 0 <= at < count:\n                self._verify_one(at)\n", "            pass\n"),
+    Mutant("rows are not checked", "atlas", "                if bad >= 0:\n                    raise self._damaged(at + bad)\n", "                pass\n"),
+    Mutant("check does not read all blobs", "check", "for step in (run.tables, run.blobs, run.events,", "for step in (run.tables, run.events,"),
+    # -- other sins --------------------------------------------------------------------------------------------
+    Mutant("a failed sync is forgiven", "wal", "        if self._poison is not None:\n            raise PoisonedError(self._poison) from self._poison\n", "        self._poison = None\n"),
+    Mutant("a failed sync is forgotten", "wal", "            elif self._poison is None:\n                self._poison = failure\n", ""),
+    Mutant("a failed checkpoint is forgiven", "store", "            remove_leftovers(self._files, self._root, self._engine)\n        except Exception as error:\n            raise wal.poison(error) from error\n", "            remove_leftovers(self._files, self._root, self._engine)\n        except Exception as error:\n            raise error\n"),
+    Mutant("texts written ahead of a commit are deleted at open", "recovery", "    if engine.blobs.ahead_end and not manifest.files:\n", "    if False:\n"),
+    Mutant("a checkpoint writes over texts written ahead", "checkpoint", "end=self._engine.blobs.ahead_end", "end=0"),
+    Mutant("recovery forgets where texts ahead end", "blob_arena", "            self.ahead_end = max(self.ahead_end, padded(offset + BLOB.size + count, BLOB_ALIGNMENT))\n", "            pass\n"),
+    Mutant("the log that a generation covers is replayed again", "checkpoint", "next_id=next_id, segment=segment, files={", "next_id=next_id, segment=old.segment, files={"),
+    Mutant("a checkpoint forgets how many ids were given out", "checkpoint", "lsn=engine.view.lsn, next_id=next_id,", "lsn=engine.view.lsn, next_id=old.next_id,"),
+    Mutant("a failed write leaves its descriptor open", "generation_files", "                except BaseException:\n                    self._file.close()\n                    raise\n", "                except BaseException:\n                    raise\n"),
+)  # fmt: skip

@@ -1,0 +1,273 @@
+"""The Atlas with its index, through a store: the index comes by itself, follows every commit, and outlives checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import aeon
+from aeon import atlas as atlas_module
+from aeon.background import Background
+from aeon.format import FileKind
+from aeon.probing import UNMEASURED
+from aeon.store import Store
+
+DIM = 24
+
+
+@pytest.fixture(autouse=True)
+def small_indexes(monkeypatch: pytest.MonkeyPatch, compiled_kernels: None) -> None:
+    """An index from a thousand rows on, and fewer rows that are scored one by one."""
+    monkeypatch.setattr(atlas_module, "INDEX_FROM_ROWS", 1000)
+    monkeypatch.setattr(atlas_module, "_GATHER_ROWS", 100)
+
+
+def clustered(count: int, seed: int = 0) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    vectors = np.random.default_rng(99).standard_normal((60, DIM))[rng.integers(0, 60, count)]
+    vectors = vectors + 0.5 * rng.standard_normal((count, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def fill(store: Store, vectors: NDArray[np.float32], step: int = 250, **options: Any) -> list[int]:
+    ids: list[int] = []
+    for at in range(0, len(vectors), step):
+        part = vectors[at : at + step]
+        ids += store.remember_many([f"memory {at + n}" for n in range(len(part))], part, **options)
+    return ids
+
+
+def settled(store: Store) -> Any:
+    atlas = store._engine.atlas
+    assert atlas.settle(60), (atlas._background.error, atlas.index_error)
+    return atlas
+
+
+def recall_of(store: Store, queries: NDArray[np.float32], k: int = 10, **options: Any) -> float:
+    """Share of the exact results that are found, equal scores counting as equal."""
+    found, exact = store.atlas.search(queries, k, **options)[1], store.atlas.search(queries, k, exact=True, **options)[1]
+    return float((found >= exact[:, -1:]).mean())
+
+
+@pytest.fixture
+def filled(open_store: Callable[..., Store]) -> Store:
+    store = open_store(DIM)
+    fill(store, clustered(4000))
+    settled(store)
+    return store
+
+
+def test_the_index_comes_by_itself_and_small_stores_have_none(open_store: Callable[..., Store]) -> None:
+    store = open_store(DIM)
+    fill(store, clustered(900))
+    assert not store._engine.atlas.settle(60) and store._engine.atlas.index is None
+    fill(store, clustered(2000, 1))
+    atlas = settled(store)
+    assert atlas.curve.rows and atlas.index.verify() == [] and atlas.index.rows > 2800
+    assert recall_of(store, clustered(100, 7)) >= 0.93
+
+
+def test_each_memory_is_found_at_once_after_its_commit(filled: Store) -> None:
+    for n, vector in enumerate(clustered(700, 3)):
+        id_ = filled.remember(f"new {n}", vector)
+        assert filled.recall(vector, 1)[0].id == id_
+    atlas = filled._engine.atlas
+    assert atlas.index is not None and atlas.index.verify() == [] and atlas.codes.count - atlas.index.rows < 64
+
+
+def test_exact_is_a_scan_of_everything(filled: Store) -> None:
+    queries = clustered(50, 5)
+    ids, scores = filled.atlas.search(queries, 10, exact=True)
+    vectors = np.stack([filled.get(id_).vector for id_ in range(1, 4001)])
+    expected = np.sort(queries @ vectors.T, axis=1)[:, ::-1][:, :10]
+    assert np.allclose(scores, expected, atol=1e-3)
+    assert [hit.id for hit in filled.recall(queries[0], 10, exact=True)] == ids[0].tolist()
+
+
+def test_results_are_in_the_order_of_a_scan(filled: Store) -> None:
+    ids, scores = filled.atlas.search(clustered(50, 5), 30)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    ties = np.diff(scores, axis=1) == 0
+    assert (np.diff(ids.astype(np.int64), axis=1)[ties] > 0).all()
+
+
+@pytest.mark.parametrize("target", (0.8, 0.9, 0.95, 0.99, 0.999))
+def test_recall_targets_hold(filled: Store, target: float) -> None:
+    assert recall_of(filled, clustered(300, 11), recall_target=target) >= target - 0.02
+
+
+def test_recall_targets_that_are_none(filled: Store) -> None:
+    for target in (0.5, 1.0, "high", True, float("nan")):
+        with pytest.raises(aeon.InvalidInputError):
+            filled.recall(clustered(1)[0], recall_target=target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("k", (1, 10, 100, 999, 3000, 9999))
+def test_never_fewer_than_there_are(filled: Store, k: int) -> None:
+    for query in clustered(5, 13):
+        for target in (0.8, 0.95):
+            assert len(filled.recall(query, k, recall_target=target)) == min(k, 4000)
+
+
+@pytest.mark.parametrize("share", (1 / 4000, 0.02, 0.1, 0.5, 1.0))
+def test_filters_of_any_share(open_store: Callable[..., Store], share: float) -> None:
+    store = open_store(DIM)
+    vectors = clustered(4000)
+    chosen = np.random.default_rng(5).random(4000) < share
+    chosen[17] = True
+    for at in range(0, 4000, 500):
+        part = range(at, at + 500)
+        sessions = ["yes" if chosen[n] else "no" for n in part]
+        store.remember_many([f"m{n}" for n in part], vectors[at : at + 500], session=sessions)
+    settled(store)
+    assert recall_of(store, clustered(100, 7), session="yes") >= 0.9 or chosen.sum() < 10
+    for query in clustered(10, 8):
+        hits = store.recall(query, 10, session="yes")
+        assert len(hits) == min(10, chosen.sum()) and {hit.session for hit in hits} == {"yes"}
+
+
+def test_a_filter_on_metadata_gets_its_k(open_store: Callable[..., Store]) -> None:
+    store = open_store(DIM)
+    vectors = clustered(3000)
+    store.remember_many([f"m{n}" for n in range(3000)], vectors, metadata=[{"n": n} for n in range(3000)])
+    settled(store)
+    for query in clustered(5, 8):
+        hits = store.recall(query, 10, where={"n": {"$gte": 2985}})
+        assert len(hits) == 10 and all(hit.metadata["n"] >= 2985 for hit in hits)
+
+
+def test_deletes_and_upserts_leave_search_at_once(filled: Store) -> None:
+    vectors = clustered(4000)
+    rng = np.random.default_rng(1)
+    gone = rng.permutation(4000)[:2000] + 1
+    for at in range(0, 2000, 100):
+        filled.forget(gone[at : at + 100].tolist())
+    new = fill(filled, clustered(1200, 21), step=100, keys=[f"k{n}" for n in range(100)])
+    found = {hit.id for query in vectors[::40] for hit in filled.recall(query, 20)}
+    assert not found & set(gone.tolist()) and not found & set(new[:-100])
+    assert len(filled.recall(vectors[0], 5000)) == 2100
+    atlas = filled._engine.atlas
+    assert atlas.index is not None and atlas.index.verify() == [] and not atlas.index_error
+    assert recall_of(filled, clustered(200, 7)) >= 0.92
+
+
+def test_old_views_see_what_they_saw(filled: Store) -> None:
+    view = filled._view()
+    query = clustered(1, 3)[0]
+    before = view.engine.atlas.search(query, 10, rows=view.rows, lsn=view.lsn)[0].tolist()
+    fill(filled, np.repeat(query[None], 300, axis=0))
+    assert view.engine.atlas.search(query, 10, rows=view.rows, lsn=view.lsn)[0].tolist() == before
+
+
+def test_a_checkpoint_keeps_the_index(filled: Store, open_store: Callable[..., Store]) -> None:
+    filled.forget(list(range(3000, 3500)))
+    fill(filled, clustered(500, 2), step=50)
+    pages, curve = filled._engine.atlas.index.snapshot.pages, filled._engine.atlas.curve
+    filled.checkpoint()
+    assert FileKind.PAGES in filled._engine.manifest.files
+    atlas = settled(filled)
+    assert atlas.check_pages() == [] and atlas.index.verify() == []
+    assert abs(atlas.index.snapshot.pages - pages) <= 40 and atlas.curve.rows == curve.rows
+    assert recall_of(filled, clustered(100, 7)) >= 0.93
+    more = fill(filled, clustered(600, 4), step=30)
+    assert filled.recall(clustered(600, 4)[77], 1)[0].id == more[77]
+    assert atlas.index.verify() == []
+    filled.close()
+    again = open_store(DIM)
+    atlas = settled(again)
+    assert atlas.index.verify() == [] and not atlas.pages_error
+    assert again.recall(clustered(600, 4)[77], 1)[0].id == more[77]
+    again.checkpoint()
+    assert settled(again).check_pages() == []
+
+
+def test_damaged_or_missing_pages_are_made_anew(filled: Store, open_store: Callable[..., Store], path: Any) -> None:
+    filled.checkpoint()
+    entry = filled._engine.manifest.files[FileKind.PAGES]
+    filled.close()
+    file = path / entry.path
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    store = aeon.open(path, DIM)
+    atlas = settled(store)
+    assert "checksum" in atlas.pages_error and atlas.check_pages() == [atlas.pages_error]
+    assert atlas.index.verify() == [] and recall_of(store, clustered(50, 7)) >= 0.9
+    store.close()
+
+
+def test_a_damaged_row_is_never_a_result(filled: Store, path: Any) -> None:
+    filled.checkpoint()
+    manifest, vectors = filled._engine.manifest, clustered(4000)
+    filled.close()
+    file = path / manifest.files[FileKind.CODES].path
+    raw = bytearray(file.read_bytes())
+    raw[4096 + 123 * 64 + 5] ^= 0x01
+    file.write_bytes(raw)
+    store = aeon.open(path, DIM)
+    atlas = store._engine.atlas
+    index = atlas._load()
+    assert index is not None
+    atlas._index = index
+    with pytest.raises(aeon.CorruptionError, match="row 123"):
+        store.recall(vectors[123], 1)
+    store.close()
+
+
+def test_float32_rows_have_an_index_too(open_store: Callable[..., Store]) -> None:
+    store = open_store(DIM, rows="float32")
+    fill(store, clustered(3000))
+    assert settled(store).index.verify() == []
+    assert recall_of(store, clustered(100, 7)) >= 0.93
+    found = store.recall(clustered(3000)[5], 1)[0]
+    assert found.id == 6 and abs(found.score - 1) < 1e-6
+
+
+def test_many_queries_are_shared_between_threads(filled: Store) -> None:
+    queries = clustered(200, 9)
+    ids, scores = filled.atlas.search(queries, 10)
+    for n in (0, 1, 57, 199):
+        one_ids, one_scores = filled.atlas.search(queries[n], 10)
+        assert np.array_equal(one_ids[0], ids[n]) and np.array_equal(one_scores[0], scores[n])
+
+
+def test_a_query_without_direction_is_refused(filled: Store) -> None:
+    for bad in (np.zeros(DIM), np.full(DIM, np.nan), np.full(DIM, np.inf)):
+        with pytest.raises(aeon.InvalidInputError):
+            filled.recall(bad.astype(np.float32))
+
+
+def test_an_index_that_fails_is_given_up_and_scans_serve(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    atlas = filled._engine.atlas
+    monkeypatch.setattr(atlas.index, "insert", lambda first, stop: 1 / 0)
+    fill(filled, clustered(200, 3))
+    assert atlas.index is None and "ZeroDivisionError" in atlas.index_error
+    assert filled.recall(clustered(200, 3)[150], 1)[0].id == 4151
+
+
+def test_real_queries_take_over_the_calibration(filled: Store) -> None:
+    atlas = filled._engine.atlas
+    assert not atlas.curve.real
+    for query in clustered(1100, 17):
+        filled.recall(query, 10)
+    atlas._background.wait(60)
+    assert atlas.curve.real and atlas.curve is not UNMEASURED
+
+
+def test_background_work_one_at_a_time_and_errors_are_kept() -> None:
+    background = Background()
+    assert background.start(lambda stopping: 1 / 0, "failing")  # type: ignore[arg-type, return-value]
+    assert background.wait(10) and "ZeroDivisionError" in background.error
+
+    def until_stopped(stopping: Callable[[], bool]) -> None:
+        while not stopping():
+            pass
+
+    assert background.start(until_stopped, "waiting") and background.busy
+    assert not background.start(until_stopped, "second")
+    background.stop()
+    assert background.wait(10) and background.error == "" and not background.start(until_stopped, "late")
