@@ -512,9 +512,7 @@ class Atlas:
             dispatch.kernels.finish_topk(scores, found, best)
             return scores[:best]
 
-        curve = probing.measure(
-            queries, search, exact, rows, index.snapshot.pages, real=real, stopping=stopping
-        )
+        curve = probing.measure(queries, search, exact, rows, index.snapshot.pages, real=real, stopping=stopping)
         if curve is not None:
             self._use_curve(curve)
 
@@ -524,16 +522,20 @@ class Atlas:
         """Where rows and deaths lie, for the kernels; how many rows that reaches; the arrays behind the addresses."""
         rows, row_chunks, keep_rows = self.codes.addresses()
         deaths, death_chunks, keep_deaths = self.deaths.addresses()
-        return {
-            "row_bytes": self.stride,
-            "row_int8": int(self.quantised),
-            "base_count": self.codes.base_count,
-            "row_base": rows,
-            "row_chunks": row_chunks.ctypes.data,
-            "death_base": deaths,
-            "death_chunks": death_chunks.ctypes.data,
-            "chunk_shift": CHUNK_RECORDS.bit_length() - 1,
-        }, self.codes.base_count + CHUNK_RECORDS * min(len(row_chunks), len(death_chunks)), (keep_rows, keep_deaths)
+        return (
+            {
+                "row_bytes": self.stride,
+                "row_int8": int(self.quantised),
+                "base_count": self.codes.base_count,
+                "row_base": rows,
+                "row_chunks": row_chunks.ctypes.data,
+                "death_base": deaths,
+                "death_chunks": death_chunks.ctypes.data,
+                "chunk_shift": CHUNK_RECORDS.bit_length() - 1,
+            },
+            self.codes.base_count + CHUNK_RECORDS * min(len(row_chunks), len(death_chunks)),
+            (keep_rows, keep_deaths),
+        )
 
     def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows as float32[n, padded dim], and their scales; CorruptionError if one is damaged."""

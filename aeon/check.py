@@ -9,13 +9,13 @@ import numpy as np
 
 from aeon import manifest as manifests
 from aeon.checkpoint import plan_sessions
-from aeon.engine import Engine
+from aeon.engine import Engine, View, alive_mask
 from aeon.errors import AeonError, CorruptionError
 from aeon.files import FileSystem
 from aeon.format import BLOB, BLOB_ALIGNMENT, SUPERSEDED, EdgeKind, FileKind, OpFlag, cut_preview, data_offset, padded
 from aeon.key_table import encode_key, hash_key
 from aeon.recovery import replay
-from aeon.results import CheckReport, Problem
+from aeon.results import CheckReport, Problem, Stats
 from aeon.trace import FIELDS_MAX, Names
 from aeon_native import dispatch
 
@@ -36,6 +36,35 @@ def file_sizes(files: FileSystem, root: str) -> dict[str, int]:
         finally:
             file.close()
     return sizes
+
+
+def measure(
+    files: FileSystem, root: str, view: View, *, sessions: int, durability: str, read_only: bool, durable_lsn: int
+) -> Stats:
+    """Return the figures of an open store."""
+    engine, manifest, trace = view.engine, view.engine.manifest, view.engine.trace
+    live = np.flatnonzero(alive_mask(view, np.arange(view.events)))
+    sizes = file_sizes(files, root)
+    return Stats(
+        path=root,
+        memories=len(live),
+        vectors=int(np.count_nonzero(trace.take(live, "row"))),
+        events=view.events,
+        sessions=sessions,
+        keys=len(engine.keys),
+        dim=manifest.dim,
+        rows=manifest.rows,
+        embedder=manifest.embedder,
+        durability=durability,
+        read_only=read_only,
+        generation=manifest.generation,
+        lsn=view.lsn,
+        durable_lsn=durable_lsn,
+        log_bytes=sum(size for name, size in sizes.items() if name.startswith("wal/")),
+        disk_bytes=sum(sizes.values()),
+        files=sizes,
+        kernels=str(dispatch.status()["mode"]),
+    )
 
 
 def walk(files: FileSystem, root: str) -> Iterator[str]:
@@ -64,7 +93,7 @@ def check(files: FileSystem, root: str, progress: Progress | None = None) -> Che
     except CorruptionError as error:
         run.found(error)
         return CheckReport(tuple(run.problems), run.counts)
-    for step in (run.tables, run.blobs, run.events, run.rows, run.sessions, run.keys, run.edges, run.log):
+    for step in (run.tables, run.blobs, run.events, run.rows, run.pages, run.sessions, run.keys, run.edges, run.log):
         try:
             step()
         except AeonError as error:
@@ -115,7 +144,9 @@ class _Check:
             if count % 4096 == 0:
                 self._progress("blobs", at, len(data))
             if len(data) - at < BLOB.size:
-                self.add(file.path, start + at, f"the file ends within the header of a blob, {len(data) - at} bytes long")
+                self.add(
+                    file.path, start + at, f"the file ends within the header of a blob, {len(data) - at} bytes long"
+                )
                 return
             crc, length, _, _ = BLOB.unpack_from(data, at)
             end = at + BLOB.size + length
@@ -169,7 +200,9 @@ class _Check:
             if extra.metadata:
                 seen_fields.note_fields(extra.metadata)
             if self._is_readable(index):
-                self._links += [(event.id, ref, EdgeKind.REF) for ref in extra.refs if self._is_readable(trace.index_of(ref))]
+                self._links += [
+                    (event.id, ref, EdgeKind.REF) for ref in extra.refs if self._is_readable(trace.index_of(ref))
+                ]
                 if extra.key is not None:
                     key = encode_key(extra.namespace, extra.key)
                     if key in versions:
@@ -179,7 +212,9 @@ class _Check:
         if missing and len(trace.names.fields) < FIELDS_MAX:
             self.add(self._path(FileKind.NAMES), 64, f"metadata has fields that are not listed: {sorted(missing)[:3]}")
         if last_row != engine.atlas.rows.base_count:
-            self.add(self._path(FileKind.ROWS), 0, f"{engine.atlas.rows.base_count} rows for {last_row} events with a vector")
+            self.add(
+                self._path(FileKind.ROWS), 0, f"{engine.atlas.rows.base_count} rows for {last_row} events with a vector"
+            )
         self.counts["events"] = total
 
     def _is_readable(self, index: int) -> bool:
@@ -199,8 +234,16 @@ class _Check:
             self.add(self._path(FileKind.ROWS), 64 + row * 16, f"row {row} belongs to {ids[row]}, not {owners[row]}")
         ended = trace.deaths.base["lsn"][trace.events.base["row"] > 0] != 0
         for row in np.flatnonzero((atlas.deaths.base["lsn"] != 0)[: len(ended)] != ended[:count]).tolist():
-            self.add(self._path(FileKind.ROW_DEATHS), 64 + row * 8, f"row {row} and its event disagree on whether it ended")
+            self.add(
+                self._path(FileKind.ROW_DEATHS), 64 + row * 8, f"row {row} and its event disagree on whether it ended"
+            )
         self.counts["rows"] = count
+
+    def pages(self) -> None:
+        """The page index, where there is one: every live row in exactly one page, under the sketch derived from it."""
+        if FileKind.PAGES in self.engine.mapped:
+            for message in self.engine.atlas.check_pages():
+                self.add(self._path(FileKind.PAGES), data_offset(FileKind.PAGES), message)
 
     def sessions(self) -> None:
         """Postings and sessions, derived anew from the events."""
@@ -209,7 +252,10 @@ class _Check:
         if not self.engine.mapped or (events["session"] >= len(trace.names.sessions)).any():  # `events` has told
             return
         postings, sessions = plan_sessions(
-            events["session"].astype(np.int64), np.arange(len(events)), trace.deaths.base["lsn"], len(trace.names.sessions)
+            events["session"].astype(np.int64),
+            np.arange(len(events)),
+            trace.deaths.base["lsn"],
+            len(trace.names.sessions),
         )
         self._equal(FileKind.POSTINGS, trace.base_postings, postings.view(np.uint32))
         for field in ("postings_start", "postings_count", "live"):
@@ -222,7 +268,9 @@ class _Check:
             return
         for index in np.flatnonzero(stored != derived)[:PROBLEMS_MAX].tolist():
             width = self.engine.mapped[kind].record_bytes
-            self.add(self._path(kind), 64 + index * width, f"record {index} is {stored[index]}, derived {derived[index]}")
+            self.add(
+                self._path(kind), 64 + index * width, f"record {index} is {stored[index]}, derived {derived[index]}"
+            )
 
     def keys(self) -> None:
         """Every key against the newest current event that has it."""
@@ -237,7 +285,11 @@ class _Check:
         derived = sorted((hash_key(key), id_) for key, id_ in newest.items())
         stored = [(int(record["hash"]), int(record["id"])) for record in engine.mapped[FileKind.KEYS].content()]
         if stored != derived:
-            self.add(self._path(FileKind.KEYS), 64, f"{len(stored)} keys, {len(derived)} derived from the events, not the same")
+            self.add(
+                self._path(FileKind.KEYS),
+                64,
+                f"{len(stored)} keys, {len(derived)} derived from the events, not the same",
+            )
         self.counts["keys"] = len(stored)
 
     def edges(self) -> None:
@@ -250,7 +302,9 @@ class _Check:
             for end in (int(edge["src"]), int(edge["dst"])):
                 at = trace.index_of(end)
                 if at < 0:
-                    self.add(self._path(FileKind.EDGES), 64 + index * 24, f"edge {index} reaches {end}, which is not there")
+                    self.add(
+                        self._path(FileKind.EDGES), 64 + index * 24, f"edge {index} reaches {end}, which is not there"
+                    )
             if int(edge["kind"]) not in set(EdgeKind):
                 self.add(self._path(FileKind.EDGES), 64 + index * 24, f"edge {index} has the kind {edge['kind']}")
         if len(edges) and (np.diff(edges["src"].astype(np.int64)) < 0).any():
@@ -258,7 +312,11 @@ class _Check:
         stored = [(int(edge["src"]), int(edge["dst"]), int(edge["kind"])) for edge in edges]
         if stored != self._links:
             wrong = sorted(set(stored) ^ set(self._links))[:3]
-            self.add(self._path(FileKind.EDGES), 64, f"{len(stored)} edges, {len(self._links)} derived, not the same: {wrong}")
+            self.add(
+                self._path(FileKind.EDGES),
+                64,
+                f"{len(stored)} edges, {len(self._links)} derived, not the same: {wrong}",
+            )
         self.counts["edges"] = len(edges)
 
     def log(self) -> None:
@@ -267,5 +325,6 @@ class _Check:
         self.counts["commits in the log"] = replayed.commits
         if replayed.torn is not None and replayed.torn.bytes_dropped:
             torn = replayed.torn
-            self.add(torn.segment, torn.offset, f"torn tail of {torn.bytes_dropped} bytes ({torn.reason}); open cuts it off")
-
+            self.add(
+                torn.segment, torn.offset, f"torn tail of {torn.bytes_dropped} bytes ({torn.reason}); open cuts it off"
+            )

@@ -247,6 +247,10 @@ class OsFile:
             os.close(fd)
 
 
+    def __del__(self) -> None:
+        self.close()
+
+
 class OsLock:
     """An advisory lock on an open LOCK file; it goes with the process, whatever kills it."""
 
@@ -267,8 +271,11 @@ class OsLock:
     def abandon(self) -> None:
         """See `Lock.abandon`."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.abandon()  # a store that was dropped without `close` does not lock out the next one
 
 
 class OsFileSystem:
@@ -334,7 +341,7 @@ class OsFileSystem:
         return OsLock(fd)
 
 
-if os.name == "nt":  # pragma: no cover - exercised on Windows only
+if sys.platform == "win32":  # pragma: no cover - exercised on Windows only
     import msvcrt
 
     _LOCK_OFFSET = (

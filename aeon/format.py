@@ -15,6 +15,7 @@ arena the operation stands in the blob file behind a BLOB header and the vector 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -51,7 +52,7 @@ class Layout:
         assert end == size, f"{name} has {end} bytes, not {size}"
         self.struct = struct.Struct(codes)
         self.pack = self.struct.pack
-        self.pack_into = self.struct.pack_into
+        self.pack_into: Callable[..., None] = self.struct.pack_into  # into any writable buffer, ndarrays among them
         self.unpack_from = self.struct.unpack_from
         self.dtype = np.dtype(
             {

@@ -42,7 +42,16 @@ def encode_pages(index: PageIndex, curve: Curve, base_count: int, moved: NDArray
     out = np.zeros(blocks_at + total * dtype.itemsize, np.uint8)
     out[: PAGES_HEADER.size] = np.frombuffer(
         PAGES_HEADER.pack(
-            rows, dim, len(groups.slots), len(pages.slots), points, total, curve.rows, curve.queries, int(curve.real), b""
+            rows,
+            dim,
+            len(groups.slots),
+            len(pages.slots),
+            points,
+            total,
+            curve.rows,
+            curve.queries,
+            int(curve.real),
+            b"",
         ),
         np.uint8,
     )
@@ -106,7 +115,10 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
         raise ValueError(f"{len(content)} bytes for {pages} pages of {dim} dims in {total} blocks")
     records = content[start : start + (groups + pages) * PAGE.size].view(PAGE.dtype)
     codes = content[codes_at:blocks_at].view(np.int8).reshape(groups + pages, dim)
-    if int(records["blocks"].sum(dtype=np.int64)) != total or (records["count"] > records["blocks"] * np.uint32(LANES)).any():
+    if (
+        int(records["blocks"].sum(dtype=np.int64)) != total
+        or (records["count"] > records["blocks"] * np.uint32(LANES)).any()
+    ):
         raise ValueError("pages and blocks do not add up")
 
     def level(first: int, stop: int) -> StoredLevel:

@@ -34,7 +34,9 @@ from aeon_native.page_layout import (
     scratch_bytes,
 )
 
-PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/atlas_growth)
+PAGE_BLOCKS = (
+    4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/atlas_growth)
+)
 PAGE_ROWS = PAGE_BLOCKS * LANES
 GROUP_ROWS = 128
 BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits
@@ -439,7 +441,9 @@ class PageIndex:
             self._enlarge(slot, alive)
         else:
             half = np.arange(len(numbers)) < len(numbers) // 2
-            self._replace(slot, [(slots.centroid(slot), vectors[part], scales[part], numbers[part]) for part in (half, ~half)])
+            self._replace(
+                slot, [(slots.centroid(slot), vectors[part], scales[part], numbers[part]) for part in (half, ~half)]
+            )
         self.publish()
 
     def _enlarge(self, slot: int, alive: NDArray[np.int64]) -> None:
@@ -755,7 +759,11 @@ class PageIndex:
         for level, stored in ((self._groups, groups), (self._slots, pages)):
             count = len(stored.slots)
             level.reserve(count, self.dim)
-            level.codes[:count], level.scales[:count], level.lengths[:count] = stored.codes, stored.scales, stored.lengths
+            level.codes[:count], level.scales[:count], level.lengths[:count] = (
+                stored.codes,
+                stored.scales,
+                stored.lengths,
+            )
             level.counts[:count], level.capacities[:count] = stored.counts, stored.blocks * np.uint32(LANES)
             sizes = stored.blocks.astype(np.int64) * self._dtype.itemsize
             level.pages[:count] = address + np.cumsum(sizes) - sizes

@@ -7,7 +7,7 @@ metadata is evaluated on the best-ranked candidates first, in growing batches un
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from aeon.results import Hit
 from aeon.trace import FIELDS_MAX
 from aeon.where import Where
 
+_BLOCK = 256  # events of a session that are looked at together
 _FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
 
 
@@ -179,3 +180,15 @@ def _rows_of(view: View, indexes: NDArray[np.int64] | None) -> NDArray[np.int64]
         return None
     rows = view.engine.trace.take(indexes, "row").astype(np.int64) - 1
     return rows[rows >= 0]
+
+
+def current_events(view: View, session: int) -> Iterator[NDArray[np.int64]]:
+    """Indexes of a session's current events, in blocks: the newest block first, increasing within a block."""
+    trace = view.engine.trace
+    end = trace.session_count(session)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        indexes = trace.session_events(session, start, end)
+        indexes = indexes[indexes < view.events]
+        yield indexes[alive_mask(view, indexes)]
+        end = start

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from aeon import check as checks
 from aeon import intake
 from aeon.atlas import as_vectors
+from aeon.atlas_view import AtlasView
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.checkpoint import write_generation
 from aeon.embedding import Embed, embed_texts
-from aeon.engine import Engine, View, alive_mask, find, is_readable
+from aeon.engine import Engine, View, find, is_readable
 from aeon.errors import ClosedError, EmbedderMissingError, InvalidInputError, NotFoundError, ReadOnlyError
 from aeon.files import FileSystem, Lock
 from aeon.format import TEXT_BYTES_INLINE, FileKind, OpFlag, generation_name
@@ -36,15 +37,15 @@ from aeon.generation_files import ArenaWriter
 from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, check_recall_target
-from aeon.recall import Effort, recall, require_known_fields, search_batch, select_alive
+from aeon.recall import Effort, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.transaction import Transaction
 from aeon.wal import Wal
 from aeon_native import dispatch
 
 KERNELS_FROM_ROWS = 4096  # below, the NumPy twins answer in well under a millisecond and no compiler is loaded
 KERNELS_FROM_COMMITS = 1000  # a process that writes more than this lives long enough to gain from compiled code
-_HISTORY_BLOCK = 256
 
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
@@ -84,7 +85,9 @@ class Store:
     @property
     def atlas(self) -> AtlasView:
         """The bare vector layer."""
-        return AtlasView(self)  # made anew: a store that is let go is gone at once, with its descriptors
+        return AtlasView(
+            self._view, self._effort
+        )  # made anew: a store that is let go is gone at once, with its descriptors
 
     # -- guards -------------------------------------------------------------------------------------------------
 
@@ -352,8 +355,8 @@ class Store:
         if self._engine.view.lsn < lsn:
             self._apply_pending()
         self._commits += 1
-        if self._commits == KERNELS_FROM_COMMITS:
-            dispatch.start()
+        if self._commits == KERNELS_FROM_COMMITS or self._engine.view.rows >= KERNELS_FROM_ROWS:
+            dispatch.start()  # does nothing the second time
         if wal.bytes_since_checkpoint > self._options.checkpoint_log_bytes:
             self._checkpoint_if_due(wal)
 
@@ -541,7 +544,7 @@ class Store:
         if number is None:
             return []
         found: list[int] = []
-        for indexes in _current_events(view, number):
+        for indexes in current_events(view, number):
             if hidden_from is not None:
                 indexes = indexes[trace.take(indexes, "id") < np.uint64(hidden_from)]
             found = indexes.tolist() + found
@@ -581,7 +584,7 @@ class Store:
             counts = [(name, number, trace.session_live(number)) for number, name in enumerate(trace.names.sessions)]
         found = []
         for name, number, live in counts:
-            newest = next((block[-1] for block in _current_events(view, number) if len(block)), None) if live else None
+            newest = next((block[-1] for block in current_events(view, number) if len(block)), None) if live else None
             if newest is not None:
                 found.append(SessionInfo(name, live, trace.event(int(newest)).timestamp))
         return found
@@ -674,28 +677,14 @@ class Store:
     def stats(self) -> Stats:
         """Return figures of the store."""
         view = self._view()
-        engine, manifest, trace = view.engine, view.engine.manifest, view.engine.trace
-        live = np.flatnonzero(alive_mask(view, np.arange(view.events)))
-        sizes = checks.file_sizes(self._files, self._root)
-        return Stats(
-            path=self._root,
-            memories=len(live),
-            vectors=int(np.count_nonzero(trace.take(live, "row"))),
-            events=view.events,
+        return checks.measure(
+            self._files,
+            self._root,
+            view,
             sessions=len(self.sessions()),
-            keys=len(engine.keys),
-            dim=manifest.dim,
-            rows=manifest.rows,
-            embedder=manifest.embedder,
             durability=self._options.durability,
             read_only=self._wal is None,
-            generation=manifest.generation,
-            lsn=view.lsn,
             durable_lsn=self.durable_lsn,
-            log_bytes=sum(size for name, size in sizes.items() if name.startswith("wal/")),
-            disk_bytes=sum(sizes.values()),
-            files=sizes,
-            kernels=str(dispatch.status()["mode"]),
         )
 
     # -- ending -------------------------------------------------------------------------------------------------
@@ -734,87 +723,6 @@ class Store:
         self._unusable = f"{self._root} was opened by the parent process; a forked child opens it anew"
         if self._lock is not None:
             self._lock.abandon()
-
-
-def _current_events(view: View, session: int) -> Iterator[NDArray[np.int64]]:
-    """Indexes of a session's current events, in blocks: the newest block first, increasing within a block."""
-    trace = view.engine.trace
-    end = trace.session_count(session)
-    while end > 0:
-        start = max(0, end - _HISTORY_BLOCK)
-        indexes = trace.session_events(session, start, end)
-        indexes = indexes[indexes < view.events]
-        yield indexes[alive_mask(view, indexes)]
-        end = start
-
-
-class AtlasView:
-    """The bare vector layer: arrays in, arrays out, no Python object per row."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def search(
-        self,
-        vectors: Any,
-        k: int = 10,
-        *,
-        session: str | Sequence[str] | None = None,
-        namespace: Sequence[str] | None = None,
-        since: Any = None,
-        until: Any = None,
-        roles: str | Sequence[str] | None = None,
-        exact: bool = False,
-        recall_target: float | None = None,
-    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-        """Search for one query or a batch.
-
-        vectors : float[dim] or float[n, dim]. Returns ids uint64[n, k] and cosines float32[n, k], best first; where fewer
-        than k memories match, id 0 and score -inf fill up. Filters, `exact` and `recall_target` as in `recall`; many
-        queries are shared between two threads.
-        """
-        view = self._store._view()
-        count = intake.check_count(k, "k")
-        return search_batch(
-            view, as_vectors(vectors, view.engine.atlas.dim, "query"), count,
-            intake.make_filters(session, namespace, None, since, until, roles),
-            self._store._effort(exact, recall_target),
-        )  # fmt: skip
-
-    @property
-    def dim(self) -> int:
-        """Length of the vectors."""
-        return self._store._engine.atlas.dim
-
-    def __len__(self) -> int:
-        """How many rows there are, those of forgotten and replaced memories included."""
-        return self._store._view().rows
-
-
-class Transaction:
-    """The commit that is being put together; ids are given out from where the log stands."""
-
-    def __init__(self, first_id: int) -> None:
-        self.first_id = self.next_id = first_id
-        self.bodies: list[bytes] = []
-        self.forgotten: set[int] = set()
-
-    def add(self, body: bytes, ids: int) -> int:
-        """Add operations and return the first id of the memories among them."""
-        first = self.next_id
-        self.bodies.append(body)
-        self.next_id += ids
-        return first
-
-    def forget(self, ids: list[int]) -> list[int]:
-        """Note that `ids` are forgotten; return those that were not before."""
-        new = [id_ for id_ in ids if id_ not in self.forgotten]
-        self.forgotten.update(new)
-        return new
-
-    def owns(self, id_: int) -> bool:
-        """Whether the id was given out by this transaction."""
-        return self.first_id <= id_ < self.next_id
 
 
 def _abandon_stores_in_child() -> None:

@@ -125,9 +125,7 @@ class Trace:
         self._files = files
         self.tail_first_id = next_id
         self.events = Column(self._content(FileKind.EVENTS, EVENT.dtype))
-        self._base_raw = (
-            memoryview(self.events.base.view(np.uint8).reshape(-1)) if self.events.base_count else memoryview(b"")
-        )  # type: ignore[arg-type]
+        self._base_raw = self.events.base.view(np.uint8).reshape(-1).data if self.events.base_count else memoryview(b"")
         self._base_first_id = int(EVENT.unpack_from(self._base_raw, 0)[_ID]) if self.events.base_count else 0
         self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS), bool)
         deaths = files.get(FileKind.EVENT_DEATHS)

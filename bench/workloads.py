@@ -149,7 +149,8 @@ def group_commit(bench: Bench) -> Iterator[Result]:
                 rate = float(np.median(rates))
                 alone = alone or rate
                 yield {
-                    "metric": "group_commit", "unit": "commits/s", "durability": "full", "threads": threads, "added_sync_ms": delay_ms,
+                    "metric": "group_commit", "unit": "commits/s", "durability": "full",
+                    "threads": threads, "added_sync_ms": delay_ms,
                     "over_one_thread": rate / alone, **_summary(rates),
                 }  # fmt: skip
         finally:

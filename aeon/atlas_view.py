@@ -1,0 +1,58 @@
+"""The bare vector layer of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeon import intake
+from aeon.atlas import as_vectors
+from aeon.engine import View
+from aeon.recall import Effort, search_batch
+
+
+class AtlasView:
+    """The bare vector layer: arrays in, arrays out, no Python object per row."""
+
+    def __init__(self, view: Callable[[], View], effort: Callable[[bool, float | None], Effort]) -> None:
+        self._view = view
+        self._effort = effort
+
+    def search(
+        self,
+        vectors: Any,
+        k: int = 10,
+        *,
+        session: str | Sequence[str] | None = None,
+        namespace: Sequence[str] | None = None,
+        since: Any = None,
+        until: Any = None,
+        roles: str | Sequence[str] | None = None,
+        exact: bool = False,
+        recall_target: float | None = None,
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """Search for one query or a batch.
+
+        vectors : float[dim] or float[n, dim]. Returns ids uint64[n, k] and cosines float32[n, k], best first; where fewer
+        than k memories match, id 0 and score -inf fill up. Filters, `exact` and `recall_target` as in `recall`; many
+        queries are shared between two threads.
+        """
+        view = self._view()
+        count = intake.check_count(k, "k")
+        return search_batch(
+            view, as_vectors(vectors, view.engine.atlas.dim, "query"), count,
+            intake.make_filters(session, namespace, None, since, until, roles),
+            self._effort(exact, recall_target),
+        )  # fmt: skip
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._view().engine.atlas.dim
+
+    def __len__(self) -> int:
+        """How many rows there are, those of forgotten and replaced memories included."""
+        return self._view().rows

@@ -1,0 +1,29 @@
+"""A transaction: operations that become one commit."""
+
+from __future__ import annotations
+
+
+class Transaction:
+    """The commit that is being put together; ids are given out from where the log stands."""
+
+    def __init__(self, first_id: int) -> None:
+        self.first_id = self.next_id = first_id
+        self.bodies: list[bytes] = []
+        self.forgotten: set[int] = set()
+
+    def add(self, body: bytes, ids: int) -> int:
+        """Add operations and return the first id of the memories among them."""
+        first = self.next_id
+        self.bodies.append(body)
+        self.next_id += ids
+        return first
+
+    def forget(self, ids: list[int]) -> list[int]:
+        """Note that `ids` are forgotten; return those that were not before."""
+        new = [id_ for id_ in ids if id_ not in self.forgotten]
+        self.forgotten.update(new)
+        return new
+
+    def owns(self, id_: int) -> bool:
+        """Whether the id was given out by this transaction."""
+        return self.first_id <= id_ < self.next_id
