@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon import manifest as manifests
-from aeon.blob_arena import blob_padding, encode_blob
+from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.engine import Engine
 from aeon.files import FileSystem
 from aeon.format import DEATH, EVENT, POSTING, SESSION, SUPERSEDED, FileKind, generation_name
@@ -51,6 +51,29 @@ def write_generation(files: FileSystem, root: str, engine: Engine, *, next_id: i
     return new
 
 
+def write_ahead(files: FileSystem, root: str, engine: Engine, text: bytes) -> bytes:
+    """Write a long text to the arena and sync it, before a commit refers to it; return the BLOB_REF."""
+    manifest = engine.manifest
+    generation = manifest.generation + 1
+    entry = manifest.files.get(FileKind.BLOBS)
+    directory = f"{root}/{generation_name(generation)}"
+    if entry is None and not files.exists(directory):
+        files.mkdir(directory)
+    with ArenaWriter(
+        files, root, manifest.uuid, generation, FileKind.BLOBS, entry, end=engine.blobs.ahead_end
+    ) as arena:
+        header = encode_blob(text, 0, 0)
+        offset = arena.offset
+        arena.append([header, text, blob_padding(len(text))])
+        # Under "off" too: `flush` syncs the log only, and a frame on disk must find its text.
+        arena.sync()
+        if entry is None:  # the file is new: its name and its directory's name have to be on disk as well
+            files.fsync_dir(directory)
+            files.fsync_dir(root)
+    engine.blobs.ahead_end = arena.offset
+    return encode_blob_ref(offset, len(text), header)
+
+
 class _Writer:
     """One run of a checkpoint."""
 
@@ -66,9 +89,7 @@ class _Writer:
 
     def _open(self, kind: FileKind, record_bytes: int, *, end: int = 0) -> ArenaWriter:
         entry = self._engine.manifest.files.get(kind)
-        return ArenaWriter(
-            self._files, self._root, self._uuid, self._generation, kind, entry, record_bytes, end=end
-        )
+        return ArenaWriter(self._files, self._root, self._uuid, self._generation, kind, entry, record_bytes, end=end)
 
     def write_arena(self) -> dict[FileKind, FileEntry]:
         """Append blobs, codes, rows and events, in this order: an event refers to the others."""
@@ -124,7 +145,9 @@ class _Writer:
         if len(rows):
             records["crc"] = atlas.checksums(codes, records)
         events["row"][with_row] = atlas.codes.base_count + 1 + np.arange(len(rows))
-        self._moved = np.full(atlas.codes.count - atlas.codes.base_count, -1, np.int64)  # new numbers of the tail's rows
+        self._moved = np.full(
+            atlas.codes.count - atlas.codes.base_count, -1, np.int64
+        )  # new numbers of the tail's rows
         self._moved[rows - atlas.codes.base_count] = atlas.codes.base_count + np.arange(len(rows))
         self._row_deaths = atlas.deaths.take(rows)
         entries = {}
@@ -190,7 +213,9 @@ class _Writer:
     def _group_by_session(self, event_deaths: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (POSTING[events], SESSION[sessions])."""
         trace = self._engine.trace
-        base_session = np.repeat(np.arange(len(trace.base_sessions)), trace.base_sessions["postings_count"].astype(np.int64))
+        base_session = np.repeat(
+            np.arange(len(trace.base_sessions)), trace.base_sessions["postings_count"].astype(np.int64)
+        )
         session = np.concatenate([base_session, self._events["session"].astype(np.int64)])
         index = np.concatenate([
             trace.base_postings.astype(np.int64), self._base_count + np.arange(len(self._events))

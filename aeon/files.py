@@ -248,7 +248,8 @@ class OsFile:
 
 
     def __del__(self) -> None:
-        self.close()
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 class OsLock:

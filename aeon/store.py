@@ -26,14 +26,12 @@ from aeon import check as checks
 from aeon import intake
 from aeon.atlas import as_vectors
 from aeon.atlas_view import AtlasView
-from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
-from aeon.checkpoint import write_generation
+from aeon.checkpoint import write_ahead, write_generation
 from aeon.embedding import Embed, embed_texts
 from aeon.engine import Engine, View, find, is_readable
 from aeon.errors import ClosedError, EmbedderMissingError, InvalidInputError, NotFoundError, ReadOnlyError
 from aeon.files import FileSystem, Lock
-from aeon.format import TEXT_BYTES_INLINE, FileKind, OpFlag, generation_name
-from aeon.generation_files import ArenaWriter
+from aeon.format import TEXT_BYTES_INLINE, OpFlag
 from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, check_recall_target
@@ -296,37 +294,13 @@ class Store:
                 find(view, id_)
 
     def _write_ahead(self, text: bytes) -> bytes:
-        """Write a long text to the arena and sync it, before a commit refers to it; return the BLOB_REF.
-
-        The caller holds the write lock, so no checkpoint appends at the same place.
-        """
-        wal, engine = self._writer(), self._engine
+        """Put a long text into the arena; return the BLOB_REF. The caller holds the write lock, so no checkpoint runs."""
+        wal = self._writer()
         wal.require_healthy()
-        manifest = engine.manifest
-        generation = manifest.generation + 1
-        entry = manifest.files.get(FileKind.BLOBS)
-        directory = f"{self._root}/{generation_name(generation)}"
         try:
-            if entry is None and not self._files.exists(directory):
-                self._files.mkdir(directory)
-            arena = ArenaWriter(
-                self._files, self._root, manifest.uuid, generation, FileKind.BLOBS, entry, end=engine.blobs.ahead_end
-            )
-            try:
-                header = encode_blob(text, 0, 0)
-                offset = arena.offset
-                arena.append([header, text, blob_padding(len(text))])
-                # Under "off" too: `flush` syncs the log only, and a frame on disk must find its text.
-                arena.sync()
-                if entry is None:  # the file is new: its name and its directory's name have to be on disk as well
-                    self._files.fsync_dir(directory)
-                    self._files.fsync_dir(self._root)
-            finally:
-                arena.close()
+            return write_ahead(self._files, self._root, self._engine, text)
         except Exception as error:
             raise wal.poison(error) from error
-        engine.blobs.ahead_end = arena.offset
-        return encode_blob_ref(offset, len(text), header)
 
     # -- committing ---------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class HookedFile(OsFile):
 
     def __init__(self, file: OsFile, hook: Hook) -> None:
         super().__init__(file.path, file._fd)
+        file._fd = -1  # the descriptor is this one's now
         self._hook = hook
 
     def pwrite(self, data: Any, offset: int) -> int:

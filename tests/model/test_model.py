@@ -454,7 +454,7 @@ class TinyLimitsMachine(StoreMachine):
         (trace, "CHUNK_RECORDS", 3),
         (trace, "FIELDS_MAX", 10_000),
         (store, "TEXT_BYTES_INLINE", 24),
-        (store, "_HISTORY_BLOCK", 2),
+        (recall, "_BLOCK", 2),
         (recall, "_FIRST_BATCH", 2),
     ]
 
