@@ -48,6 +48,14 @@ class AtlasView:
             self._effort(exact, recall_target),
         )  # fmt: skip
 
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until the index holds the rows there are (it is built in the background from 8,192 rows on).
+
+        Returns whether it serves; False in a smaller store, or after `timeout` seconds. Searches need not wait: until
+        then every row is scanned.
+        """
+        return self._view().engine.atlas.settle(timeout)
+
     @property
     def dim(self) -> int:
         """Length of the vectors."""

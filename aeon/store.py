@@ -456,7 +456,8 @@ class Store:
         recall_target : share of the exact result to find, on average, 0.8 to 0.999; None = as the store was opened with.
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
-        Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: linear in the candidates.
+        Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: tens of microseconds
+        through the index; linear in the candidates where they are few or the store is small.
         """
         view = self._view()
         count = intake.check_count(k, "k")

@@ -49,7 +49,9 @@ def _run(names: list[str], options: argparse.Namespace) -> None:
         fresh.append(json.dumps({**result, "machine": where}))
         shown = {key: value for key, value in result.items() if key not in ("workload", "metric", "value", "unit")}
         print(f"{result['metric']:16} {result['value']:12.2f} {result['unit']:10} {shown}", file=sys.stderr, flush=True)
-    options.results.write_text("\n".join(kept + fresh) + "\n", encoding="utf-8")
+    order = list(workloads.WORKLOADS)
+    lines = sorted(kept + fresh, key=lambda line: order.index(json.loads(line)["workload"]))
+    options.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,9 @@ def add_hnswlib(contest: Contest) -> None:
         contest.build_seconds[f"hnswlib M={links}"] = time.perf_counter() - begin
         for ef in (32, 48, 64, 96, 128, 192, 256, 384):
             contest.add(
-                f"hnswlib M={links} ef={ef}", lambda query, i=index: i.knn_query(query, K)[0], lambda i=index, e=ef: i.set_ef(e)
+                f"hnswlib M={links} ef={ef}",
+                lambda query, i=index: i.knn_query(query, K)[0],
+                lambda i=index, e=ef: i.set_ef(e),
             )
 
 
@@ -227,9 +229,17 @@ def main() -> None:
             print(f"\nAtlas.search takes 1/{min(peers) / min(own):.1f} of the best peer's time")
     own_settings = [name for name in recalls if name.startswith("aeon Atlas")]
     print("\n" + ", ".join(f"{name}: {recalls[name]:.4f}" for name in own_settings))
-    print("\nseconds to build: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in contest.build_seconds.items()))
+    print(
+        "\nseconds to build: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in contest.build_seconds.items())
+    )
     if arguments.out:
-        record = {"rows": len(base), "dim": base.shape[1], "recalls": recalls, "times": times, "build": contest.build_seconds}
+        record = {
+            "rows": len(base),
+            "dim": base.shape[1],
+            "recalls": recalls,
+            "times": times,
+            "build": contest.build_seconds,
+        }
         with arguments.out.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
