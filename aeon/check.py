@@ -14,7 +14,7 @@ from aeon.errors import AeonError, CorruptionError
 from aeon.files import FileSystem
 from aeon.format import BLOB, BLOB_ALIGNMENT, SUPERSEDED, EdgeKind, FileKind, OpFlag, cut_preview, data_offset, padded
 from aeon.key_table import encode_key, hash_key
-from aeon.recovery import replay
+from aeon.recovery import read_engine
 from aeon.results import CheckReport, Problem, Stats
 from aeon.trace import FIELDS_MAX, Names
 from aeon_native import dispatch
@@ -87,12 +87,18 @@ def check(files: FileSystem, root: str, progress: Progress | None = None) -> Che
     progress : called with (what, done, total). NotAStoreError if no store is there.
     """
     run = _Check(files, root, progress or (lambda what, done, total: None))
-    try:
-        manifest = manifests.load(files, root)
-        run.engine = Engine(files, root, manifest)
-    except CorruptionError as error:
-        run.found(error)
-        return CheckReport(tuple(run.problems), run.counts)
+    while True:
+        try:
+            manifest = manifests.load(files, root)
+            try:
+                run.engine = Engine(files, root, manifest)
+                break
+            except CorruptionError:
+                if manifests.load(files, root) == manifest:  # else a checkpoint deleted its files under our feet
+                    raise
+        except CorruptionError as error:
+            run.found(error)
+            return CheckReport(tuple(run.problems), run.counts)
     for step in (run.tables, run.blobs, run.events, run.rows, run.pages, run.sessions, run.keys, run.edges, run.log):
         try:
             step()
@@ -320,8 +326,8 @@ class _Check:
         self.counts["edges"] = len(edges)
 
     def log(self) -> None:
-        """The log: every frame, replayed on top of the generation."""
-        replayed = replay(self._files, self._root, self.engine)
+        """The log: every frame, replayed on top of the newest generation."""
+        _, replayed = read_engine(self._files, self._root)  # on a state of its own; a writer may be at work
         self.counts["commits in the log"] = replayed.commits
         if replayed.torn is not None and replayed.torn.bytes_dropped:
             torn = replayed.torn

@@ -1,10 +1,10 @@
 """Every error aeon raises, grouped by when it occurs.
 
-    AeonError
-      OpenError        while a store is opened (LockedError, VersionError, NotAStoreError, EmbedderMismatchError)
-      CorruptionError  damaged bytes, at open or when they are read: names file and offset
-      UsageError       a call that cannot be carried out; nothing was changed
-      PoisonedError    an earlier write or sync failed; the store takes no more writes
+AeonError
+  OpenError        while a store is opened (LockedError, VersionError, NotAStoreError, EmbedderMismatchError)
+  CorruptionError  damaged bytes, at open or when they are read: names file and offset
+  UsageError       a call that cannot be carried out; nothing was changed
+  PoisonedError    an earlier write or sync failed; the store takes no more writes
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ class LockedError(OpenError):
     """Another process (or another open store in this one) holds the writer's lock; the message names its pid."""
 
     def __init__(self, path: str, holder: str) -> None:
-        super().__init__(
-            f"{path}: already open for writing by {holder}; close it there, or open with read_only=True"
-        )
+        super().__init__(f"{path}: already open for writing by {holder}; close it there, or open with read_only=True")
         self.path = path
         self.holder = holder
 

@@ -124,6 +124,8 @@ class NoSpaceError(OSError):
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """Return a path that stays right when the process changes its directory; `~` is the user's home."""
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, "an empty path names no store", path)
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
@@ -245,7 +247,6 @@ class OsFile:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
-
 
     def __del__(self) -> None:
         if self._fd >= 0:

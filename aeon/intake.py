@@ -16,7 +16,8 @@ from aeon.recall import Filters
 from aeon.where import compile_where
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_TIMESTAMP_MAX = 1 << 62  # microseconds: far beyond the year 100,000; keeps differences within 64 bits
+# What a datetime can say in UTC, years 1 to 9999. A time in nanoseconds is far beyond, and refused.
+_TIMESTAMP_MIN, _TIMESTAMP_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
 _METADATA_DEPTH_MAX = 32  # as deep as a filter can look
 
 
@@ -100,13 +101,15 @@ def as_timestamp(when: Any, what: str = "timestamp") -> int:
         return time.time_ns() // 1000
     if isinstance(when, datetime):
         try:
-            return ((when if when.tzinfo else when.astimezone()) - _EPOCH) // timedelta(microseconds=1)
+            when = ((when if when.tzinfo else when.astimezone()) - _EPOCH) // timedelta(microseconds=1)
         except (ValueError, OverflowError, OSError) as error:
             raise InvalidInputError(f"{what} {when} is beyond this platform's calendar: {error}") from None
     if isinstance(when, (bool, np.bool_)) or not isinstance(when, (int, np.integer)):
         raise InvalidInputError(f"{what} is microseconds since 1970 as int, or a datetime; not {when!r}")
-    if not -_TIMESTAMP_MAX < when < _TIMESTAMP_MAX:
-        raise InvalidInputError(f"{what} {when} is out of range: microseconds since 1970-01-01 UTC are meant")
+    if not _TIMESTAMP_MIN <= when <= _TIMESTAMP_MAX:
+        raise InvalidInputError(
+            f"{what} {when} is out of range: microseconds since 1970-01-01 UTC are meant, years 1 to 9999"
+        )
     return int(when)
 
 
@@ -159,6 +162,13 @@ def _unpackable(value: Any, path: str) -> str:
         except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
             return f"{path} is a {type(value).__name__} ({error})"
     return ""
+
+
+def check_list(values: Any, what: str) -> Any:
+    """Return a list of one value each, or None; one for all makes no sense."""
+    if values is not None and not isinstance(values, (list, tuple, np.ndarray)):
+        raise InvalidInputError(f"{what} is a list with one for each text, or None; not {values!r}")
+    return values
 
 
 def spread(value: Any, count: int, what: str) -> Sequence[Any]:

@@ -48,7 +48,7 @@ def open_store(
     read_only : share the store with its writer; `Store.refresh` follows it.
     rows : "int8", a quarter of the memory, or "float32"; fixed when the store is made.
     create : False to refuse a path where no store is.
-    settings : segment_bytes_max, segment_growth_bytes, checkpoint_log_bytes (see `Options`).
+    settings : recall_target, unknown_fields, checkpoint_log_bytes, segment_bytes_max, segment_growth_bytes (see `Options`).
 
     Recovers from a crash by itself: `Store.recovery` says what was done.
     Raises LockedError (names the holder's pid), NotAStoreError, VersionError, CorruptionError, EmbedderMismatchError,
@@ -62,8 +62,9 @@ def open_store(
     except TypeError as error:
         raise InvalidInputError(str(error).replace("Options.__init__()", "aeon.open()")) from None
     seam = files or OsFileSystem()
-    root = absolute(path)
+    root = str(path)
     try:
+        root = absolute(path)
         if read_only:
             return _open_reader(seam, root, dim, embed, options)
         return _open_writer(seam, root, dim, embed, options, rows, create)

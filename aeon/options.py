@@ -25,6 +25,8 @@ class Options:
         anything is written.
     checkpoint_log_bytes : a checkpoint runs by itself when the log since the last one is longer than this and longer
         than a quarter of the store; 0 = only when asked for. Bounds the replay at the next open.
+    unknown_fields : what a filter does that needs a metadata field no memory has ever had: "error" (a misspelt name is
+        noticed), or "ignore" (nothing matches; for an agent that filters by what it has not said yet).
     recall_target : share of the exact result that `recall` finds, on average, where it does not say otherwise; 0.8 to 0.999.
     """
 
@@ -32,11 +34,14 @@ class Options:
     segment_bytes_max: int = 64 << 20
     segment_growth_bytes: int = 1 << 20
     checkpoint_log_bytes: int = 64 << 20
+    unknown_fields: Literal["error", "ignore"] = "error"
     recall_target: float = RECALL_TARGET
 
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal", "off"):
             raise InvalidInputError(f"durability is 'full', 'normal' or 'off', not {self.durability!r}")
+        if self.unknown_fields not in ("error", "ignore"):
+            raise InvalidInputError(f"unknown_fields is 'error' or 'ignore', not {self.unknown_fields!r}")
         for name, least in (("segment_bytes_max", 1024), ("segment_growth_bytes", 512), ("checkpoint_log_bytes", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -65,7 +65,9 @@ def require_known_fields(view: View, where: Where) -> None:
     for field in sorted(where.required_fields - known):
         near = difflib.get_close_matches(field, list(known), 1)  # a copy: a writer may add a name meanwhile
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise FilterError(f"no memory in this store has a metadata field {field!r}{hint}")
+        raise FilterError(
+            f"no memory in this store has a metadata field {field!r}{hint} (opened with unknown_fields='ignore' it is no match)"
+        )
 
 
 def select(view: View, filters: Filters) -> NDArray[np.int64] | None:

@@ -35,7 +35,7 @@ from aeon.format import TEXT_BYTES_INLINE, OpFlag
 from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, check_recall_target
-from aeon.recall import Effort, current_events, recall, require_known_fields, select_alive
+from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
 from aeon.transaction import Transaction
@@ -190,7 +190,7 @@ class Store:
             intake.spread(session, count, "session"),
             intake.spread(role, count, "role"),
             namespace,
-            intake.spread(keys, count, "keys"),
+            intake.spread(intake.check_list(keys, "keys"), count, "keys"),
             intake.spread(metadata, count, "metadata"),
             intake.spread(timestamps, count, "timestamps"),
             [()] * count if refs is None else intake.spread(refs, count, "refs"),
@@ -347,9 +347,22 @@ class Store:
                 lsn, first_id, body = pending[0]
                 try:
                     self._engine.apply(lsn, first_id, memoryview(body))
-                except BaseException as error:  # Ctrl-C too: half a commit is in memory, though no reader sees it
+                except Exception as error:
                     raise wal.poison(error) from error
+                except BaseException:  # Ctrl-C: half a commit is in memory, though no reader sees it
+                    self._rebuild(wal)
+                    raise
                 pending.popleft()
+
+    def _rebuild(self, wal: Wal) -> None:
+        """Make the state anew from the generation and the log, as opening does; the caller holds the index lock."""
+        try:
+            wal.sync(wal.appended_lsn)  # what is replayed is shown
+            self._engine, _ = read_engine(self._files, self._root)
+            while self._pending and self._pending[0][0] <= self._engine.view.lsn:
+                self._pending.popleft()
+        except BaseException as error:  # interrupted again: only reopening helps
+            raise wal.poison(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[Store]:
@@ -407,8 +420,7 @@ class Store:
             view = self._view()
             trace = view.engine.trace
             if chosen is None:
-                if filters.where is not None:
-                    require_known_fields(view, filters.where)
+                self._require_known_fields(view, filters)
                 chosen = [trace.event(index).id for index in select_alive(view, filters)]
             else:
                 chosen = [id_ for id_ in chosen if self._is_forgettable(view, wal, id_)]
@@ -462,9 +474,12 @@ class Store:
         view = self._view()
         count = intake.check_count(k, "k")
         filters = intake.make_filters(session, namespace, where, since, until, roles)
-        if filters.where is not None:
-            require_known_fields(view, filters.where)
+        self._require_known_fields(view, filters)
         return recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
+
+    def _require_known_fields(self, view: View, filters: Filters) -> None:
+        if filters.where is not None and self._options.unknown_fields == "error":
+            require_known_fields(view, filters.where)
 
     def _effort(self, exact: bool, recall_target: float | None) -> Effort:
         if recall_target is None:
@@ -506,7 +521,7 @@ class Store:
         return None if found is None else Memory(engine, engine.trace.index_of(found[0]), found[0])
 
     def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
-        """Return the newest `limit` memories of a session, oldest first; with `before`, those older than that id.
+        """Return a session's newest `limit` memories in the order they were remembered; with `before`, older than that id.
 
         limit : None = all. An unknown session has no history: []. Cost: proportional to what is returned.
         """
@@ -545,8 +560,7 @@ class Store:
         """
         view = self._view()
         filters = intake.make_filters(session, namespace, where, since, until, roles)
-        if filters.where is not None:
-            require_known_fields(view, filters.where)
+        self._require_known_fields(view, filters)
         trace = view.engine.trace
         return (Memory(view.engine, index, trace.event(index).id) for index in select_alive(view, filters))
 

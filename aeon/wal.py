@@ -367,15 +367,19 @@ class Wal:
 
     def _sync_as_leader(self) -> None:
         # Read the target before the sync begins: only frames written before it are covered by it.
-        failure: BaseException | None = None
+        failure: Exception | None = None
         target = self.appended_lsn
         file, full = self._file, self._unsynced  # in this order: `_rotate` sets them the other way round
         try:
             for old in full:
                 old.fdatasync()
             file.fdatasync()
-        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too leaves an unknown state
+        except Exception as error:  # noqa: BLE001 - whatever it was, what reached the disk is unknown
             failure = error
+        except BaseException:  # Ctrl-C: nothing failed, and nothing is known to be on disk; the next sync covers it
+            with self._mutex:
+                self._pass_on()
+            raise
         with self._mutex:
             if failure is None:
                 self.durable_lsn = max(self.durable_lsn, target)
@@ -386,8 +390,6 @@ class Wal:
                 self._poison = failure
             self._pass_on()
         if failure is not None:
-            if not isinstance(failure, Exception):
-                raise failure
             raise PoisonedError(failure) from failure
 
     # -- segments -----------------------------------------------------------------------------------------------

@@ -862,3 +862,33 @@ def test_an_unknown_field_is_found_out_while_others_write(store: Store, switch_o
         stop.set()
         writer.join()
     assert recall.FIELDS_MAX > 0
+
+
+def test_a_time_in_nanoseconds_is_refused_and_every_time_that_is_kept_can_be_read(tmp_path: Path) -> None:
+    import datetime as dt
+    import time
+
+    with aeon.open(tmp_path / "times.aeon") as store:
+        for wrong in (time.time_ns(), -(1 << 60), dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-5)))):
+            with pytest.raises(aeon.InvalidInputError, match=r"years 1 to 9999|calendar"):
+                store.remember("a", timestamp=wrong)
+        for right in (0, -62_135_596_800_000_000, 253_402_300_799_999_999, dt.datetime(1, 1, 3), dt.datetime(9999, 12, 30)):
+            assert store.get(store.remember("a", timestamp=right)).time.year in (1, 1970, 9999)
+
+
+def test_one_key_for_a_whole_batch_is_refused(tmp_path: Path) -> None:
+    with aeon.open(tmp_path / "keys.aeon") as store:
+        with pytest.raises(aeon.InvalidInputError, match="keys is a list with one for each text"):
+            store.remember_many(["one", "two"], keys="doc")
+        assert len(store) == 0
+
+
+def test_an_empty_path_names_no_store() -> None:
+    with pytest.raises(aeon.OpenError):
+        aeon.open("")
+
+
+def test_a_store_that_was_dropped_does_not_lock_out_the_next_one(tmp_path: Path) -> None:
+    aeon.open(tmp_path / "dropped.aeon").remember("kept")
+    with aeon.open(tmp_path / "dropped.aeon") as store:
+        assert [memory.text for memory in store.history()] == ["kept"]

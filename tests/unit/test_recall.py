@@ -356,3 +356,15 @@ def test_a_damaged_text_is_never_shown(open_store: Any, path: Path, vectors: Any
         with pytest.raises(aeon.CorruptionError):
             reader.recall(vectors(2)[1], 1, where={"n": 1})
         assert reader.get(1).text == "first text"
+
+
+def test_a_store_may_be_opened_so_that_an_unknown_field_is_no_match(tmp_path: Path) -> None:
+    with aeon.open(tmp_path / "agent.aeon", unknown_fields="ignore") as store:
+        store.remember("a", metadata={"topic": "home"})
+        assert store.recall("a", where={"kind": "fact"}) == []
+        assert store.forget(where={"kind": "fact"}) == 0
+        assert list(store.memories(where={"kind": "fact"})) == []
+    with aeon.open(tmp_path / "agent.aeon") as store, pytest.raises(aeon.FilterError, match="unknown_fields='ignore'"):
+        store.recall("a", where={"kind": "fact"})
+    with pytest.raises(aeon.InvalidInputError, match="unknown_fields is 'error' or 'ignore'"):
+        aeon.open(tmp_path / "agent.aeon", unknown_fields="warn")
