@@ -433,10 +433,6 @@ class Wal:
             self.bytes_since_checkpoint = 0
             return self.appended_lsn, self.next_id, self.segment
 
-    def remove_before(self, segment: int) -> None:
-        """Delete the segments below `segment`: all they hold is in a synced generation."""
-        remove_segments(self._files, self._directory, below=segment)
-
     def close(self) -> None:
         """Sync what was appended (unless poisoned) and close the files."""
         try:
@@ -472,14 +468,3 @@ def list_segments(files: FileSystem, directory: str) -> list[int]:
         if dot and suffix == "wal" and stem.isdigit() and name == segment_name(int(stem)):
             numbers.append(int(stem))
     return sorted(numbers)
-
-
-def remove_segments(files: FileSystem, directory: str, *, below: int) -> None:
-    """Delete old segments, oldest first, so that a power cut in between leaves no gap."""
-    removed = False
-    for number in list_segments(files, directory):
-        if number < below:
-            files.unlink(f"{directory}/{segment_name(number)}")
-            removed = True
-    if removed:
-        files.fsync_dir(directory)
