@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from aeon.errors import InvalidInputError
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
 from aeon.store import Store
 
@@ -74,7 +76,12 @@ class AsyncStore:
         return await self._run(self.store.sessions)
 
     async def transact(self, work: Callable[[Store], _T]) -> _T:
-        """Run `work(store)` inside a transaction on one thread, and return what it returns; see `Store.transaction`."""
+        """Run `work(store)` inside a transaction on one thread, and return what it returns; see `Store.transaction`.
+
+        work : a plain function; a coroutine function would only begin after the transaction, and is refused.
+        """
+        if inspect.iscoroutinefunction(work):
+            raise InvalidInputError("transact takes a plain function: it runs on a thread, inside the transaction")
 
         def run() -> _T:
             with self.store.transaction() as store:

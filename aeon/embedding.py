@@ -70,6 +70,7 @@ def match(path: str, stored_dim: int, stored_name: str, dim: int | None, embed: 
             made_by = f"the embedder {stored_name!r}" if stored_name else "its caller, who passes them along"
             raise EmbedderMismatchError(
                 f"the vectors in {path} were made by {made_by}; {name!r} would mix two kinds that cannot be compared"
+                " (its `name` attribute, or else its module and name, is an embedder's identity)"
             )
         return embed
     from aeon.embedder import HashEmbedder

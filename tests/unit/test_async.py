@@ -201,3 +201,16 @@ def test_context_variables_reach_the_embedder(path: Path) -> None:
 
     run(work)
     assert seen[-1] == "acme"
+
+
+def test_a_coroutine_function_is_no_transaction(tmp_path: Path) -> None:
+    async def work(store: Store) -> None:
+        store.remember("never")
+
+    async def run() -> None:
+        async with await aeon.aopen(tmp_path / "agent.aeon") as store:
+            with pytest.raises(aeon.InvalidInputError, match="a plain function"):
+                await store.transact(work)
+            assert await store.history() == []
+
+    asyncio.run(run())
