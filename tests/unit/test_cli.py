@@ -586,6 +586,7 @@ def test_ingest_of_callers_vectors(run: Run, tmp_path: Path, store: Path) -> Non
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
+@pytest.mark.slow  # hung once in a full run: see the note on issue 2
 def test_ctrl_c_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "new.aeon"
     command = [sys.executable, "-m", "aeon", "ingest", str(path), "-", "--batch", "1"]
