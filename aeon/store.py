@@ -311,8 +311,18 @@ class Store:
         """
         if self._transaction is not None:
             return 0, self._transaction.add(body, ids)
-        lsn, first_id = self._writer().append(body, ids)
-        self._pending.append((lsn, first_id, body))
+        wal = self._writer()
+        before = wal.appended_lsn
+        try:
+            lsn, first_id = wal.append(body, ids)
+            self._pending.append((lsn, first_id, body))
+        except KeyboardInterrupt:
+            # Ctrl-C behind the write: the log has the frame, so it is a commit, and later ones build on its ids.
+            lsn = wal.appended_lsn
+            noted = bool(self._pending) and self._pending[-1][0] == lsn
+            if lsn > before and not noted and self._engine.view.lsn < lsn:
+                self._pending.append((lsn, wal.next_id - ids, body))
+            raise
         return lsn, first_id
 
     def _finish(self, lsn: int) -> None:

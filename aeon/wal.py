@@ -200,16 +200,20 @@ class SegmentReader:
         self.torn = TornTail(self.path, self.offset, len(rest), reason)
 
 
-class _Waiter:
-    """A committer that waits for somebody else's sync."""
+class _Committer:
+    """Who waits in `Wal.sync`: for somebody else's sync, or for its turn to lead one."""
 
-    __slots__ = ("gate", "leads", "lsn")
+    __slots__ = ("gate", "lsn")
 
     def __init__(self, lsn: int) -> None:
         self.lsn = lsn
-        self.leads = False
         self.gate = threading.Lock()
         self.gate.acquire()
+
+    def wake(self) -> None:
+        """Let it go on; harmless if it was woken before."""
+        if self.gate.locked():
+            self.gate.release()
 
 
 class Wal:
@@ -229,8 +233,8 @@ class Wal:
         self._options = options
         self._lock = threading.Lock()  # the log lock: order of frames, LSNs and ids
         self._mutex = threading.Lock()  # of the five below; held for moments only
-        self._syncing = False
-        self._waiters: list[_Waiter] = []
+        self._leader: _Committer | None = None  # who syncs; nobody waits while there is none
+        self._waiters: list[_Committer] = []
         self._unsynced: list[File] = []  # full segments not yet synced; only under durability "off"
         self._poison: BaseException | None = None
         self.segment = position.segment
@@ -326,71 +330,67 @@ class Wal:
         """
         if self.durable_lsn >= lsn:
             return
-        waiter = None
-        with self._mutex:
-            if self.durable_lsn >= lsn:
-                return
-            self.require_healthy()
-            if self._syncing:
-                waiter = _Waiter(lsn)
-                self._waiters.append(waiter)
-            self._syncing = True
-        if waiter is not None:
+        committer = _Committer(lsn)
+        try:
+            with self._mutex:
+                if self.durable_lsn >= lsn:
+                    return
+                self.require_healthy()
+                if self._leader is None:
+                    self._leader = committer
+                else:
+                    self._waiters.append(committer)
+            if self._leader is not committer:
+                committer.gate.acquire()
+            if self._leader is committer:
+                self._lead()
+        finally:
+            # Ctrl-C may strike anywhere in here: who leaves must not take the lead along, or all others wait for ever.
             try:
-                waiter.gate.acquire()
-            except BaseException:  # Ctrl-C: do not leave with the lead in hand
-                self._resign(waiter)
+                self._leave(committer)
+            except KeyboardInterrupt:
+                self._leave(committer)
                 raise
-            if self.durable_lsn >= lsn:
-                return
+        if self.durable_lsn < lsn:
             self.require_healthy()
-        self._sync_as_leader()
 
-    def _resign(self, waiter: _Waiter) -> None:
+    def _leave(self, committer: _Committer) -> None:
+        """Take a committer out; if it led, wake whom it covered (all, after a failure) and one more to lead.
+
+        Doing it twice, or again after half of it, is the same as doing it once.
+        """
         with self._mutex:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            elif waiter.leads:
-                self._pass_on()
+            if committer in self._waiters:
+                self._waiters.remove(committer)
+            if self._leader is committer:
+                done = [
+                    waiter for waiter in self._waiters if waiter.lsn <= self.durable_lsn or self._poison is not None
+                ]
+                rest = [waiter for waiter in self._waiters if waiter not in done]
+                for waiter in done:
+                    waiter.wake()
+                self._waiters, self._leader = rest[1:], rest[0] if rest else None
+            if self._leader is not None:
+                self._leader.wake()
 
-    def _pass_on(self) -> None:
-        """Wake whoever is done (all, after a failure), and one more to lead. The caller holds the mutex."""
-        done = [waiter for waiter in self._waiters if waiter.lsn <= self.durable_lsn or self._poison is not None]
-        self._waiters = [waiter for waiter in self._waiters if waiter not in done]
-        self._syncing = bool(self._waiters)
-        if self._waiters:
-            leader = self._waiters.pop(0)
-            leader.leads = True
-            done.append(leader)
-        for waiter in done:
-            waiter.gate.release()
-
-    def _sync_as_leader(self) -> None:
+    def _lead(self) -> None:
         # Read the target before the sync begins: only frames written before it are covered by it.
-        failure: Exception | None = None
         target = self.appended_lsn
         file, full = self._file, self._unsynced  # in this order: `_rotate` sets them the other way round
         try:
             for old in full:
                 old.fdatasync()
             file.fdatasync()
-        except Exception as error:  # noqa: BLE001 - whatever it was, what reached the disk is unknown
-            failure = error
-        except BaseException:  # Ctrl-C: nothing failed, and nothing is known to be on disk; the next sync covers it
-            with self._mutex:
-                self._pass_on()
-            raise
+        except Exception as error:  # whatever it was, what reached the disk is unknown
+            if self._poison is None:  # no call before this line: Ctrl-C must not make the log forget it
+                self._poison = error
+            raise PoisonedError(self._poison) from error
+        # An interrupt (Ctrl-C) passes through: nothing failed, and the next sync covers what this one may not have.
         with self._mutex:
-            if failure is None:
-                self.durable_lsn = max(self.durable_lsn, target)
-                for old in full:
-                    old.close()
-                self._unsynced = [old for old in self._unsynced if old not in full]
-            elif self._poison is None:
-                self._poison = failure
-            self._pass_on()
-        if failure is not None:
-            raise PoisonedError(failure) from failure
+            self.durable_lsn = max(self.durable_lsn, target)
+            self._unsynced = [old for old in self._unsynced if old not in full]
+        for old in full:
+            old.close()
 
     # -- segments -----------------------------------------------------------------------------------------------
 

@@ -58,7 +58,10 @@ def _least(rows, n, width, query):
 
 @kernel(
     types.int64(
-        array(types.float32, 2), array(types.float32, 2, True), array(types.float32, 1, True), array(types.uint8, 1, True)
+        array(types.float32, 2),
+        array(types.float32, 2, True),
+        array(types.float32, 1, True),
+        array(types.uint8, 1, True),
     )
 )
 def _split_rows(vectors, centroids, projections, side):

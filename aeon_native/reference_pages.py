@@ -61,9 +61,13 @@ def rotate_rows(vectors: Array, signs: Array) -> None:
             pairs = part.reshape(len(part), n // (2 * h), 2, h) if part.flags.c_contiguous else None
             if pairs is None:
                 copy = np.ascontiguousarray(part).reshape(len(part), n // (2 * h), 2, h)
-                part[...] = np.stack([copy[:, :, 0] + copy[:, :, 1], copy[:, :, 0] - copy[:, :, 1]], 2).reshape(part.shape)
+                part[...] = np.stack([copy[:, :, 0] + copy[:, :, 1], copy[:, :, 0] - copy[:, :, 1]], 2).reshape(
+                    part.shape
+                )
             else:
-                part[...] = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], 2).reshape(part.shape)
+                part[...] = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], 2).reshape(
+                    part.shape
+                )
             h *= 2
         part *= factor
 
@@ -144,7 +148,9 @@ def _near(ctx: Array, query: _Query, beam: int, count: int, eps0: float) -> tupl
     for score, group in zip(group_scores, groups, strict=True):
         page = _page(ctx, "top", int(group))
         threshold = best[-1] if len(best) == count else _LOWEST
-        chosen = page["rows"].reshape(-1)[query.surviving(page, lengths[group] * score, threshold, eps0)].astype(np.int64)
+        chosen = (
+            page["rows"].reshape(-1)[query.surviving(page, lengths[group] * score, threshold, eps0)].astype(np.int64)
+        )
         found = query.centroid_scores(slot_codes[chosen], slot_scales[chosen])
         best, slots = _best(np.concatenate([best, found]), np.concatenate([slots, chosen]), count)
     return best, slots

@@ -33,14 +33,17 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line and return the exit code; never raises, never prints a traceback."""
-    parser = build_parser()
     try:
-        arguments = parser.parse_args(argv, namespace=Arguments())
-    except SystemExit as ended:  # --help, --version, a wrong argument: argparse has printed what there is to say
-        return ended.code if isinstance(ended.code, int) else USAGE
-    if not arguments.command:
-        parser.print_help(sys.stderr)
-        return USAGE
+        parser = build_parser()
+        try:
+            arguments = parser.parse_args(argv, namespace=Arguments())
+        except SystemExit as ended:  # --help, --version, a wrong argument: argparse has printed what there is to say
+            return ended.code if isinstance(ended.code, int) else USAGE
+        if not arguments.command:
+            parser.print_help(sys.stderr)
+            return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
     terminal = Terminal(as_json=arguments.json)
     try:
         code = _command(arguments)(arguments, terminal)

@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant("a commit is shown before it is synced", "store", '        if self._options.durability == "full":\n            wal.sync(lsn)\n        if self._engine.view.lsn < lsn:\n            self._apply_pending()\n', '        if self._engine.view.lsn < lsn:\n            self._apply_pending()\n        if self._options.durability == "full":\n            wal.sync(lsn)\n'),
     Mutant("a commit is acknowledged before it is synced", "store", '        if self._options.durability == "full":\n            wal.sync(lsn)\n', ""),
     Mutant("others' commits are shown before they are synced", "store", '        limit = wal.durable_lsn if self._options.durability == "full" else wal.appended_lsn\n', "        limit = wal.appended_lsn\n"),
-    Mutant("a sync covers what was written while it ran", "wal", "                self.durable_lsn = max(self.durable_lsn, target)\n", "                self.durable_lsn = max(self.durable_lsn, self.appended_lsn)\n"),
+    Mutant("a sync covers what was written while it ran", "wal", "            self.durable_lsn = max(self.durable_lsn, target)\n", "            self.durable_lsn = max(self.durable_lsn, self.appended_lsn)\n"),
     Mutant("a frame is called durable before it is", "wal", "length, lsn, self.durable_lsn, first_id", "length, lsn, self.appended_lsn, first_id"),
     Mutant("frames do not say what is durable", "wal", "length, lsn, self.durable_lsn, first_id", "length, lsn, 0, first_id"),
     Mutant("a segment lies about the one before", "wal", "previous_synced=not lazy,", "previous_synced=True,"),
@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant("check does not read all blobs", "check", "for step in (run.tables, run.blobs, run.events,", "for step in (run.tables, run.events,"),
     # -- other sins --------------------------------------------------------------------------------------------
     Mutant("a failed sync is forgiven", "wal", "        if self._poison is not None:\n            raise PoisonedError(self._poison) from self._poison\n", "        self._poison = None\n"),
-    Mutant("a failed sync is forgotten", "wal", "            elif self._poison is None:\n                self._poison = failure\n", ""),
+    Mutant("a failed sync is forgotten", "wal", "            if self._poison is None:  # no call before this line: Ctrl-C must not make the log forget it\n                self._poison = error\n", ""),
     Mutant("a failed checkpoint is forgiven", "store", "            remove_leftovers(self._files, self._root, self._engine)\n        except Exception as error:\n            raise wal.poison(error) from error\n", "            remove_leftovers(self._files, self._root, self._engine)\n        except Exception as error:\n            raise error\n"),
     Mutant("texts written ahead of a commit are deleted at open", "recovery", "    if engine.blobs.ahead_end and not manifest.files:\n", "    if False:\n"),
     Mutant("a checkpoint writes over texts written ahead", "checkpoint", "end=self._engine.blobs.ahead_end", "end=0"),

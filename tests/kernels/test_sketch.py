@@ -132,9 +132,7 @@ class Setting:
             prepared = np.zeros(self.dim, np.int16)
             scale = reference.prepare_query(query, prepared)
             none = np.empty(0, np.uint8) if allowed is None else allowed
-            count = reference.scan_int8(
-                self.codes, self.scales, died, lsn, prepared, scale, none, 0, scores, rows, 0
-            )
+            count = reference.scan_int8(self.codes, self.scales, died, lsn, prepared, scale, none, 0, scores, rows, 0)
             reference.finish_topk(scores, rows, count)
             results.append(list(zip(scores[:count].tolist(), rows[:count].tolist(), strict=True)))
         return results
@@ -229,7 +227,11 @@ def test_estimates_are_the_same(dim: int) -> None:
         for threshold in (-0.5, 0.0, 0.1, 0.3, 1.5):
             looked_at = []
             for kernels in BOTH:
-                scores, rows, counts = np.full((1, 1), threshold, np.float32), np.zeros((1, 1), np.int64), np.ones(1, np.int64)
+                scores, rows, counts = (
+                    np.full((1, 1), threshold, np.float32),
+                    np.zeros((1, 1), np.int64),
+                    np.ones(1, np.int64),
+                )
                 setting.died[:] = 1
                 for ends in setting.ends:
                     ends[:] = 1
@@ -282,7 +284,21 @@ def test_a_query_without_direction_is_named() -> None:
         setting.queries[3] = 0
         scores, rows, counts = np.empty((5, 4), np.float32), np.empty((5, 4), np.int64), np.zeros(5, np.int64)
         none, stats = np.empty(0, np.uint8), np.zeros(3, np.int64)
-        arguments = (setting.ctx, setting.queries, 150, 0, 2, 2, 1.9, none, setting.scratch, scores, rows, counts, stats)
+        arguments = (
+            setting.ctx,
+            setting.queries,
+            150,
+            0,
+            2,
+            2,
+            1.9,
+            none,
+            setting.scratch,
+            scores,
+            rows,
+            counts,
+            stats,
+        )
         assert kernels.search_pages(*arguments) == 3
 
 
@@ -339,7 +355,9 @@ def test_rows_that_are_nearer_elsewhere_are_found(int8: bool) -> None:
     results = []
     for kernels in BOTH:
         setting = Setting(100, int8=int8)
-        candidates = np.ascontiguousarray(setting.vectors[10:12] / np.linalg.norm(setting.vectors[10:12], axis=1)[:, None])
+        candidates = np.ascontiguousarray(
+            setting.vectors[10:12] / np.linalg.norm(setting.vectors[10:12], axis=1)[:, None]
+        )
         out = np.zeros((150, 3), np.int64)
         found = kernels.closer_rows(
             setting.ctx, np.array([0, 1]), np.array([75, 75], np.uint32), candidates, 1e-3, setting.scratch, out
@@ -372,7 +390,11 @@ def test_equal_rows_are_not_split() -> None:
     for kernels in BOTH:
         for count in (0, 1, 2, 40):
             vectors = np.repeat(Setting(64).vectors[:1], count, axis=0)
-            centroids, projections, side = np.zeros((3, 64), np.float32), np.zeros(count, np.float32), np.zeros(count, np.uint8)
+            centroids, projections, side = (
+                np.zeros((3, 64), np.float32),
+                np.zeros(count, np.float32),
+                np.zeros(count, np.uint8),
+            )
             assert kernels.split_rows(vectors, centroids, projections, side) == 0
         vectors = np.concatenate([np.repeat(Setting(64).vectors[:1], 39, axis=0), Setting(64).vectors[1:2]])
         centroids, projections, side = np.zeros((3, 64), np.float32), np.zeros(40, np.float32), np.zeros(40, np.uint8)

@@ -49,7 +49,10 @@ def settled(store: Store) -> Any:
 
 def recall_of(store: Store, queries: NDArray[np.float32], k: int = 10, **options: Any) -> float:
     """Share of the exact results that are found, equal scores counting as equal."""
-    found, exact = store.atlas.search(queries, k, **options)[1], store.atlas.search(queries, k, exact=True, **options)[1]
+    found, exact = (
+        store.atlas.search(queries, k, **options)[1],
+        store.atlas.search(queries, k, exact=True, **options)[1],
+    )
     return float((found >= exact[:, -1:]).mean())
 
 

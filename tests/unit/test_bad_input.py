@@ -872,7 +872,13 @@ def test_a_time_in_nanoseconds_is_refused_and_every_time_that_is_kept_can_be_rea
         for wrong in (time.time_ns(), -(1 << 60), dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-5)))):
             with pytest.raises(aeon.InvalidInputError, match=r"years 1 to 9999|calendar"):
                 store.remember("a", timestamp=wrong)
-        for right in (0, -62_135_596_800_000_000, 253_402_300_799_999_999, dt.datetime(1, 1, 3), dt.datetime(9999, 12, 30)):
+        for right in (
+            0,
+            -62_135_596_800_000_000,
+            253_402_300_799_999_999,
+            dt.datetime(1, 1, 3),
+            dt.datetime(9999, 12, 30),
+        ):
             assert store.get(store.remember("a", timestamp=right)).time.year in (1, 1970, 9999)
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -10,6 +16,7 @@ import pytest
 import aeon
 from aeon.engine import Engine
 from aeon.files import OsFile
+from aeon.wal import Wal
 
 
 def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool) -> None:
@@ -71,3 +78,99 @@ def test_an_interrupt_while_the_state_is_made_anew_leaves_a_store_that_says_so(
     store.close()
     with aeon.open(path) as again:
         assert [memory.text for memory in again.history()] == ["first", "second"]
+
+
+def interrupted_at(nth: int, work: Callable[[], Any], *, within: str = "") -> bool:
+    """Run `work`, struck by a KeyboardInterrupt at the nth place where Python delivers one; False if it ended before.
+
+    Python looks for signals as a function begins and as a call of C returns. `within` : only in files so named.
+    """
+    left = nth
+
+    def strike(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal left
+        left -= event in ("call", "c_return") and frame.f_code.co_filename.endswith(within)
+        if left < 0:
+            raise KeyboardInterrupt  # the interpreter removes a profile function that raises
+
+    sys.setprofile(strike)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """What `work` returns; an error instead of waiting for ever."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert results, "waits for ever, or failed"
+    return results[0]
+
+
+@pytest.mark.parametrize("durability", ["full", "normal", "off"])
+def test_an_interrupt_at_every_call_of_a_commit(tmp_path: Path, durability: Any) -> None:
+    path = tmp_path / "agent.aeon"
+    store = aeon.open(path, 2, durability=durability)
+    acknowledged = []
+    for nth in count():
+        text = f"struck at {nth}"
+        struck = interrupted_at(nth, lambda text=text: store.remember(text, [1, 1]))
+        acknowledged += [] if struck else [text]
+        acknowledged.append(store.get(in_time(lambda after=f"after {nth}": store.remember(after, [1, 1]))).text)
+        if not struck:
+            break
+    assert nth > 100
+    texts = [memory.text for memory in store.history(limit=10_000)]
+    in_time(store.close)
+    with aeon.open(path) as again:
+        assert [memory.text for memory in again.history(limit=10_000)] == texts
+        assert again.check().ok
+    assert len(set(texts)) == len(texts) and set(acknowledged) <= set(texts)
+
+
+@pytest.fixture
+def wal(tmp_path: Path) -> Iterator[Wal]:
+    """The log of a new store, without the store."""
+    aeon.open(tmp_path / "agent.aeon", 2).close()
+    log = aeon.open(tmp_path / "agent.aeon")._wal
+    assert log is not None
+    yield log
+    in_time(lambda: log.close() or True)
+
+
+def test_an_interrupted_sync_hands_the_lead_on(wal: Wal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Struck anywhere, while others wait for its sync: they are woken, and what they wrote is on disk."""
+    real = OsFile.fdatasync
+    for nth in count():
+        others = [threading.Thread(target=wal.sync, args=(wal.append(b"", 1)[0],), daemon=True) for _ in range(3)]
+        done = threading.Event()
+
+        def held(file: OsFile, others: list[threading.Thread] = others, done: threading.Event = done) -> None:
+            if not done.is_set():
+                done.set()
+                for other in others:
+                    other.start()
+                while len(wal._waiters) < len(others):
+                    time.sleep(0.0002)
+                wal.append(b"", 1)
+                wal._waiters[0].lsn = wal.appended_lsn  # not covered by this sync: leads the next
+            real(file)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(OsFile, "fdatasync", held)
+            struck = interrupted_at(nth, lambda: wal.sync(wal.appended_lsn), within="wal.py")
+        for other in others:
+            if other.ident is not None:
+                other.join(20)
+                assert not other.is_alive()
+        assert in_time(lambda: wal.sync(wal.append(b"", 1)[0]) or True)
+        assert wal.durable_lsn == wal.appended_lsn and not wal._waiters and wal._leader is None
+        if not struck:
+            break
+    assert nth > 20

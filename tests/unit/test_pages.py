@@ -66,7 +66,9 @@ def make(vectors: NDArray[np.float32], rows: int | None = None, step: int = 50) 
     return index, source
 
 
-def find(index: PageIndex, query: NDArray[np.float32], k: int, probes: int = 1 << 20, snapshot: Any = None) -> list[int]:
+def find(
+    index: PageIndex, query: NDArray[np.float32], k: int, probes: int = 1 << 20, snapshot: Any = None
+) -> list[int]:
     snapshot = snapshot or index.snapshot
     scores, rows, counts = np.empty((1, k), np.float32), np.empty((1, k), np.int64), np.zeros(1, np.int64)
     dispatch.kernels.search_pages(
@@ -188,7 +190,9 @@ def test_memory_is_used_again() -> None:
     before = index._frames.bytes
     for _ in range(20):
         for slot in index._slots.used().tolist():
-            index._rewrite(index._slots, slot, np.arange(int(index._slots.counts[slot])), int(index._slots.counts[slot]))
+            index._rewrite(
+                index._slots, slot, np.arange(int(index._slots.counts[slot])), int(index._slots.counts[slot])
+            )
             index.publish()
     assert index._frames.bytes <= before + (1 << 20) and index.verify() == []
     assert source is not None
