@@ -51,7 +51,7 @@ from ._simd_sketch import (
     surviving_lanes,
     widen_16,
 )
-from .page_layout import FIELD, FIELDS, LANES, NO_ROW, ROTATIONS, scratch_bytes
+from .page_layout import FIELD, FIELDS, LANES, NO_ROW, RECORD_BYTES, RECORD_SCALE, ROTATIONS, scratch_bytes
 from .scan import _offer, _sift_down
 
 _DIM, _SIGNS = FIELD["dim"], FIELD["signs"]
@@ -62,6 +62,7 @@ _SLOT_PAGES, _SLOT_BLOCKS = FIELD["slot_pages"], FIELD["slot_blocks"]
 _ROWS, _ROW_BYTES, _ROW_INT8 = FIELD["rows"], FIELD["row_bytes"], FIELD["row_int8"]
 _BASE_COUNT, _ROW_BASE, _ROW_CHUNKS = FIELD["base_count"], FIELD["row_base"], FIELD["row_chunks"]
 _DEATH_BASE, _DEATH_CHUNKS, _CHUNK_SHIFT = FIELD["death_base"], FIELD["death_chunks"], FIELD["chunk_shift"]
+_REACH, _RECORD_BASE, _RECORD_CHUNKS = FIELD["reach"], FIELD["record_base"], FIELD["record_chunks"]
 _CTX_SHAPE = (len(FIELDS),)
 _INT64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.float32, np.uint8))  # NumPy has one of each
 
@@ -282,6 +283,15 @@ def _row_at(ctx, row):
 
 
 @helper
+def _record_at(ctx, row):
+    ahead = row - ctx[_BASE_COUNT]
+    if ahead < 0:
+        return np.uintp(ctx[_RECORD_BASE]) + np.uintp(RECORD_BYTES * row)
+    chunk = load_u64(np.uintp(ctx[_RECORD_CHUNKS]) + np.uintp(8 * (ahead >> ctx[_CHUNK_SHIFT])))
+    return np.uintp(chunk) + np.uintp(RECORD_BYTES * (ahead & ((1 << ctx[_CHUNK_SHIFT]) - 1)))
+
+
+@helper
 def _is_live(ctx, row, lsn):
     ahead = row - ctx[_BASE_COUNT]
     if ahead < 0:
@@ -314,6 +324,25 @@ def _allowed_lanes(numbers, limit, allowed):
         if row < limit and (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
             mask |= np.uint32(1) << np.uint32(lane)
     return mask
+
+
+@helper
+def _scan_tail(ctx, s, q_scale, correction, limit, lsn, allowed, filtered, scores, rows, count):
+    """Rows that are in no page yet."""
+    pending = s + np.uintp(_PENDING * ctx[_DIM])
+    waiting = 0
+    for row in range(ctx[_ROWS], limit):
+        if filtered and not (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+            continue
+        scale = load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE))
+        _push(pending, waiting, _row_at(ctx, row), row, scale)
+        waiting += 1
+        if waiting == 8:
+            count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+            waiting = 0
+    if waiting > 0:
+        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+    return count
 
 
 @helper
@@ -371,33 +400,47 @@ _CTX, _VECTORS, _SCRATCH = array(types.int64, 1), array(types.float32, 2), array
     types.int64(
         _CTX, _VECTORS, types.int64, types.uint64, types.int64, types.int64, types.float32, array(types.uint8, 1),
         _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True), array(types.int64, 1, True),
-        array(types.int64, 1, True),
+        array(types.int64, 1, True), types.boolean,
     )
 )  # fmt: skip
-def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats):
+def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats, ids):
     n, dim = queries.shape
     s = _aligned(scratch)
     group_scores, group_slots = np.empty(beam, np.float32), np.empty(beam, np.int64)
     near_scores, near_slots = np.empty(probes, np.float32), np.empty(probes, np.int64)
-    limit = min(limit, ctx[_ROWS])
+    limit = min(limit, ctx[_REACH])
+    filtered = allowed.shape[0] > 0
     for i in range(n):
         if not 0 <= counts[i] <= scores.shape[1]:
             return -2
         prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
         if prepared[0] == np.float32(0):
             return i
+        count = counts[i]
+        if ctx[_ROWS] < limit:
+            count = _scan_tail(
+                ctx, s, prepared[0], prepared[1], limit, lsn, address(allowed), filtered, scores[i], rows[i], count
+            )
         groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
         near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, near_scores, near_slots)
-        counts[i] = _scan_pages(
-            ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, address(allowed), allowed.shape[0] > 0,
-            scores[i], rows[i], counts[i], stats,
+        count = _scan_pages(
+            ctx, s, prepared, eps0, near, near_scores, near_slots, min(limit, ctx[_ROWS]), lsn, address(allowed), filtered,
+            scores[i], rows[i], count, stats,
         )  # fmt: skip
+        counts[i] = count
+        if ids:
+            for j in range(count):
+                if not 0 <= rows[i, j] < ctx[_REACH]:
+                    return -2
+                rows[i, j] = load_i64(_record_at(ctx, rows[i, j]))
+            for j in range(count, rows.shape[1]):
+                scores[i, j], rows[i, j] = np.float32(-np.inf), 0
     return -1
 
 
 def search_pages(
     ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
-    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
+    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array, ids: bool = False,
 ) -> int:  # fmt: skip
     n, d = queries.shape
     width = int(ctx[_DIM])
@@ -425,10 +468,10 @@ def search_pages(
     ):
         raise ValueError("search_pages: malformed arguments")
     found: int = _search_pages(
-        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats
+        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats, ids
     )
     if found < -1:
-        raise ValueError("search_pages: a count is not one of its k results")
+        raise ValueError("search_pages: what was found before is not of these rows, or a count is not one of k")
     return found
 
 
