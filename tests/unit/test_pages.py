@@ -71,10 +71,11 @@ def find(
 ) -> list[int]:
     snapshot = snapshot or index.snapshot
     scores, rows, counts = np.empty((1, k), np.float32), np.empty((1, k), np.int64), np.zeros(1, np.int64)
+    none, scratch, stats = np.empty(0, np.uint8), np.empty(scratch_bytes(index.dim), np.uint8), np.zeros(3, np.int64)
+    probes, beam = min(probes, max(1, snapshot.pages)), max(1, snapshot.groups)
     dispatch.kernels.search_pages(
-        snapshot.ctx, query[None], snapshot.rows, (1 << 63) - 1, min(probes, max(1, snapshot.pages)),
-        max(1, snapshot.groups), 9.0, np.empty(0, np.uint8), np.empty(scratch_bytes(index.dim), np.uint8), scores, rows, counts, np.zeros(3, np.int64),
-    )  # fmt: skip
+        snapshot.ctx, query[None], snapshot.rows, (1 << 63) - 1, probes, beam, 9.0, none, scratch, scores, rows, counts, stats
+    )
     return rows[0, : counts[0]].tolist()
 
 
