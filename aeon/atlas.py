@@ -25,7 +25,7 @@ from aeon.errors import CorruptionError, DimensionError, InvalidInputError
 from aeon.format import DEATH, ROW, FileKind, data_offset, row_stride
 from aeon.generation_files import MappedFile
 from aeon.page_file import decode_pages, encode_pages
-from aeon.pages import PageIndex
+from aeon.pages import PageIndex, Snapshot
 from aeon.probing import RECALL_TARGET, Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
@@ -103,7 +103,7 @@ class Atlas:
         self._whole = False  # every mapped row was verified
         self._index: PageIndex | None = None
         self._curve: Curve = probing.UNMEASURED
-        self._efforts: dict[tuple[float, int], tuple[int, float]] = {}
+        self._efforts: dict[tuple[float | None, int], tuple[int, float]] = {}
         self._background = Background()
         self._kept: list[NDArray[np.float32]] = []
         self._asked = self._measure_at = 0
@@ -246,13 +246,70 @@ class Atlas:
                 counts[n] = count
             return found, scores, counts
         self._keep_query(queries[0])
-        target = RECALL_TARGET if recall_target is None else recall_target
-        probes, eps0 = self._effort(target, k)
+        probes, eps0 = self._effort(recall_target, k)
         if among is not None:
             probes = math.ceil(probes * rows / len(among))
+        self._search_shared(index, queries, probes, eps0, rows, lsn, among, scores, found, counts)
+        return found, scores, counts
+
+    def search_ids(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        rows: int,
+        lsn: int,
+        among: NDArray[np.int64] | None = None,
+        exact: bool = False,
+        recall_target: float | None = None,
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """`search_many` as (ids uint64[n, k], cosines float32[n, k]); id 0 and -inf stand where nothing was found."""
+        index = self._index
+        snapshot = None if index is None else index.snapshot
+        if (
+            snapshot is None
+            or among is not None
+            or exact
+            or len(queries) >= _SHARED_FROM
+            or 4 * k > rows
+            or rows > snapshot.reach
+            or not self._all_verified
+        ):
+            return self._with_ids(queries, k, *self.search_many(
+                queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target
+            ))  # fmt: skip
+        # The short way of the common case: one kernel call, and nothing in Python for each result.
+        self._keep_query(queries[0])
+        shape = (len(queries), k)
+        scores, found, counts = np.empty(shape, np.float32), np.empty(shape, np.int64), np.zeros(len(queries), np.int64)
+        probes, eps0 = self._efforts.get((recall_target, k)) or self._effort(recall_target, k)
+        self._search_pages(snapshot, queries, probes, eps0, rows, lsn, _ALL, scores, found, counts, True)
+        if not (found.item(-1) if len(queries) == 1 else found[:, -1].all()):  # more pages have to be looked at
+            return self._with_ids(queries, k, *self.search_many(
+                queries, k, rows=rows, lsn=lsn, recall_target=recall_target
+            ))  # fmt: skip
+        return found.view(np.uint64), scores
+
+    def _with_ids(
+        self, queries: NDArray[np.float32], k: int, found: NDArray[np.int64], scores: NDArray[np.float32],
+        counts: NDArray[np.int64],
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:  # fmt: skip
+        ids = np.zeros((len(queries), k), np.uint64)
+        filled = np.full((len(queries), k), -np.inf, np.float32)
+        listed = np.arange(found.shape[1]) < counts[:, None]
+        ids[:, : found.shape[1]][listed] = self.ids(found[listed])
+        filled[:, : found.shape[1]][listed] = scores[listed]
+        return ids, filled
+
+    def _search_shared(
+        self, index: PageIndex, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
+        among: NDArray[np.int64] | None, scores: NDArray[np.float32], found: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """`_search_index` on one thread, or on two if there are many queries."""
         if len(queries) < _SHARED_FROM:
             self._search_index(index, queries, probes, eps0, rows, lsn, among, scores, found, counts)
-            return found, scores, counts
+            return
         size = -(-len(queries) // 8)
         starts = iter(range(0, len(queries), size))  # shared by both threads; `next` is one step under the GIL
 
@@ -264,16 +321,16 @@ class Atlas:
                 )
 
         in_two(run)
-        return found, scores, counts
 
-    def _effort(self, target: float, k: int) -> tuple[int, float]:
-        """(pages to look at, eps0) for a recall target."""
-        effort = self._efforts.get((target, k))
+    def _effort(self, asked: float | None, k: int) -> tuple[int, float]:
+        """(pages to look at, eps0) for a recall target; None = 0.95."""
+        target = RECALL_TARGET if asked is None else asked
+        effort = self._efforts.get((asked, k))
         if effort is None:
             efforts = self._efforts
             if len(efforts) > 1000:
                 efforts.clear()
-            effort = efforts[target, k] = math.ceil(self._curve.probes_for(target, k)), probing.eps0_for(target)
+            effort = efforts[asked, k] = math.ceil(self._curve.probes_for(target, k)), probing.eps0_for(target)
         return effort
 
     def _use_curve(self, curve: Curve) -> None:
@@ -284,38 +341,44 @@ class Atlas:
         among: NDArray[np.int64] | None, scores: NDArray[np.float32], found: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        """Search the pages and scan what is in none yet; looks at more pages until k rows are found or none is left."""
+        """Search the pages and what is in none yet; looks at more pages until k rows are found or none is left."""
         snapshot = index.snapshot
         k = scores.shape[1]
-        stop = min(rows, snapshot.rows)
-        allowed = _ALL if among is None else _bitmap(among, stop)
-        local = self._local
-        try:
-            scratch, stats = local.scratch, local.stats
-        except AttributeError:
-            scratch = local.scratch = np.empty(scratch_bytes(index.dim), np.uint8)
-            stats = local.stats = np.zeros(3, np.int64)
+        allowed = _ALL if among is None else _bitmap(among, rows)
         while True:
-            if probes >= snapshot.pages:
-                probes, beam = max(snapshot.pages, 1), max(snapshot.groups, 1)
-            else:
-                beam = _BEAM + probes // 8
-            if stop < rows:
+            if rows > snapshot.reach:
                 for n, query in enumerate(queries):
-                    counts[n] = self._scan(query, stop, rows, lsn, among, scores[n], found[n])
-            bad = dispatch.kernels.search_pages(
-                snapshot.ctx, queries, stop, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats
-            )  # fmt: skip
-            if bad >= 0:
-                raise refuse_vector(queries, bad, "query")
-            least = counts.item(0) if len(counts) == 1 else counts.min()
-            if least >= k or probes >= snapshot.pages:
+                    counts[n] = self._scan(query, snapshot.reach, rows, lsn, among, scores[n], found[n])
+            self._search_pages(snapshot, queries, probes, eps0, rows, lsn, allowed, scores, found, counts)
+            if probes >= snapshot.pages or counts.min() >= k:
                 break
             probes *= 4
             counts[:] = 0
         if not self._all_verified:
             for n in range(len(queries)):
                 self._verify_rows(found[n, : counts[n]])
+
+    def _search_pages(
+        self, snapshot: Snapshot, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
+        allowed: NDArray[np.uint8], scores: NDArray[np.float32], found: NDArray[np.int64],
+        counts: NDArray[np.int64], ids: bool = False,
+    ) -> None:  # fmt: skip
+        """One kernel call; the working memory is this thread's own."""
+        local = self._local
+        try:
+            scratch, stats = local.scratch, local.stats
+        except AttributeError:
+            scratch = local.scratch = np.empty(scratch_bytes(padded_dim(self.dim)), np.uint8)
+            stats = local.stats = np.zeros(3, np.int64)
+        if probes >= snapshot.pages:
+            probes, beam = snapshot.pages or 1, snapshot.groups or 1
+        else:
+            beam = _BEAM + probes // 8
+        bad = dispatch.kernels.search_pages(
+            snapshot.ctx, queries, rows, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats, ids
+        )
+        if bad >= 0:
+            raise refuse_vector(queries, bad, "query")
 
     def _scan(
         self, query: NDArray[np.float32], first: int, stop: int, lsn: int, among: NDArray[np.int64] | None,
@@ -518,10 +581,12 @@ class Atlas:
 
     # What the index asks of the rows (`pages.RowSource`).
 
-    def row_fields(self) -> tuple[dict[str, int], int, tuple[Any, ...]]:
-        """Where rows and deaths lie, for the kernels; how many rows that reaches; the arrays behind the addresses."""
+    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
+        """Where rows, deaths and records lie, for the kernels; the arrays behind the addresses."""
         rows, row_chunks, keep_rows = self.codes.addresses()
         deaths, death_chunks, keep_deaths = self.deaths.addresses()
+        records, record_chunks, keep_records = self.rows.addresses()
+        chunks = min(len(row_chunks), len(death_chunks), len(record_chunks))
         return (
             {
                 "row_bytes": self.stride,
@@ -532,9 +597,11 @@ class Atlas:
                 "death_base": deaths,
                 "death_chunks": death_chunks.ctypes.data,
                 "chunk_shift": CHUNK_RECORDS.bit_length() - 1,
+                "reach": self.codes.base_count + CHUNK_RECORDS * chunks,
+                "record_base": records,
+                "record_chunks": record_chunks.ctypes.data,
             },
-            self.codes.base_count + CHUNK_RECORDS * min(len(row_chunks), len(death_chunks)),
-            (keep_rows, keep_deaths),
+            (keep_rows, keep_deaths, keep_records),
         )
 
     def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -17,6 +17,8 @@ from aeon.recall import Effort, search_batch
 class AtlasView:
     """The bare vector layer: arrays in, arrays out, no Python object per row."""
 
+    __slots__ = ("_effort", "_view")
+
     def __init__(self, view: Callable[[], View], effort: Callable[[bool, float | None], Effort]) -> None:
         self._view = view
         self._effort = effort

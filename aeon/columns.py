@@ -33,9 +33,12 @@ class Column:
         self._shape = (CHUNK_RECORDS, *base.shape[1:])
 
     def slot(self) -> tuple[NDArray[Any], int]:
-        """Return (chunk, index in it) of the next record, zeroed; `commit` shows it."""
+        """Return (chunk, index in it) of the next record, zeroed; `commit` shows it.
+
+        A chunk is begun when the one before it is half full, so that `addresses` reach some thousand records ahead.
+        """
         chunk, index = divmod(self.count - self.base_count, CHUNK_RECORDS)
-        if chunk == len(self._chunks):
+        while chunk + (index >= CHUNK_RECORDS // 2) >= len(self._chunks):
             self._chunks.append(np.zeros(self._shape, self.base.dtype))  # calloc: pages cost nothing until touched
         return self._chunks[chunk], index
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from aeon.errors import CapacityError, InvalidInputError
 from aeon.format import METADATA_BYTES_MAX, NAME_BYTES_MAX, REFS_MAX, ROLE_NUMBERS, TEXT_BYTES_MAX
-from aeon.recall import Filters
+from aeon.recall import NO_FILTERS, Filters
 from aeon.where import compile_where
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -189,6 +189,8 @@ def make_filters(
     roles: Any = None,
 ) -> Filters:
     """Return checked filters; FilterError or InvalidInputError if one is malformed."""
+    if session is None and namespace is None and where is None and since is None and until is None and roles is None:
+        return NO_FILTERS
     sessions = None
     if session is not None:
         names = (session,) if isinstance(session, str) else session

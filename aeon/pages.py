@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from aeon.background import in_two
 from aeon_native import dispatch
 from aeon_native.page_layout import (
+    FIELD,
     FIELDS,
     LANES,
     NO_ROW,
@@ -54,8 +55,8 @@ Rows = NDArray[np.int64]
 class RowSource(Protocol):
     """Where rows come from: the Atlas."""
 
-    def row_fields(self) -> tuple[dict[str, int], int, tuple[Any, ...]]:
-        """Fields of the context that say where rows and deaths lie, how many rows they reach, and what has to live on."""
+    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
+        """Fields of the context that say where rows lie and how many they reach, and what has to live on."""
         ...
 
     def unit_rows(self, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -189,12 +190,12 @@ class StoredLevel:
 class Snapshot:
     """What one search reads: the context of the kernels, and the arrays behind its addresses."""
 
-    __slots__ = ("__weakref__", "_keep", "ctx", "groups", "pages", "rows")
+    __slots__ = ("__weakref__", "_keep", "ctx", "groups", "pages", "reach", "rows")
 
-    def __init__(self, ctx: NDArray[np.int64], keep: tuple[Any, ...], rows: int, pages: int, groups: int) -> None:
+    def __init__(self, ctx: NDArray[np.int64], keep: tuple[Any, ...], pages: int, groups: int) -> None:
         self.ctx = ctx
         self._keep = keep
-        self.rows = rows
+        self.rows, self.reach = int(ctx[FIELD["rows"]]), int(ctx[FIELD["reach"]])
         self.pages = pages
         self.groups = groups
 
@@ -238,7 +239,7 @@ class PageIndex:
     # -- what readers see ---------------------------------------------------------------------------------------
 
     def _make_snapshot(self) -> Snapshot:
-        fields, self._reach, keep = self._source.row_fields()
+        fields, keep = self._source.row_fields()
         fields["dim"] = self.dim
         fields["signs"] = self.signs.ctypes.data
         fields["rows"] = self.rows
@@ -255,7 +256,7 @@ class PageIndex:
                 fields[f"{name}_{column}"] = array.ctypes.data
                 kept.append(array)
         ctx = np.array([fields[name] for name in FIELDS], np.uint64).view(np.int64)
-        return Snapshot(ctx, tuple(kept), self.rows, self._slots.live, self._groups.live)
+        return Snapshot(ctx, tuple(kept), self._slots.live, self._groups.live)
 
     def publish(self) -> None:
         """Show readers everything done so far, by one assignment; reclaim what no snapshot shows any more."""
@@ -388,7 +389,7 @@ class PageIndex:
     def insert(self, first: int, stop: int) -> None:
         """Add the rows `first` to `stop` and show them; `first` is where the index ends."""
         vectors, scales = self._source.unit_rows(np.arange(first, stop))
-        if stop > self._reach:  # the snapshot's tables end before these rows, and a split is going to read them
+        if stop > self.snapshot.reach:  # the snapshot's tables end before these rows, and a split is going to read them
             self.publish()
         done, count = 0, stop - first
         full = np.empty(1, np.int64)

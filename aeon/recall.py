@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,7 @@ _BLOCK = 256  # events of a session that are looked at together
 _FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
 
 
-@dataclass(frozen=True)
-class Effort:
+class Effort(NamedTuple):
     """How thoroughly the Atlas is searched: every row, or as many pages as a recall target takes (None = 0.95)."""
 
     exact: bool = False
@@ -57,6 +57,9 @@ class Filters:
         return self.since is not None or self.until is not None
 
 
+NO_FILTERS = Filters()
+
+
 def require_known_fields(view: View, where: Where) -> None:
     """Raise FilterError if `where` names a field that no memory has ever had; an empty store knows no field to miss."""
     known = view.engine.trace.names.fields
@@ -72,7 +75,7 @@ def require_known_fields(view: View, where: Where) -> None:
 
 def select(view: View, filters: Filters) -> NDArray[np.int64] | None:
     """Indexes of the events that pass the column filters, dead ones included, increasing; None = all."""
-    if not filters.on_columns:
+    if filters is NO_FILTERS or not filters.on_columns:
         return None
     trace = view.engine.trace
     namespaces = None
@@ -141,20 +144,22 @@ def recall(
     atlas = engine.atlas
     among = _rows_of(view, select(view, filters))
     available = view.rows if among is None else len(among)
-    want = k if filters.where is None else max(_FIRST_BATCH, 4 * k)
+    want = min(k if filters.where is None else max(_FIRST_BATCH, 4 * k), available)
     while True:
-        rows, scores = atlas.search(
-            query, want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
+        ids, scores = atlas.search_ids(
+            query[None], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
-        hits = []
-        for id_, score in zip(atlas.ids(rows).tolist(), scores.tolist(), strict=True):
+        hits: list[Hit] = []
+        for id_, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
+            if not id_:
+                return hits
             index = engine.trace.index_of(id_)
             if filters.where is None or matches(view, index, filters.where):
                 hits.append(Hit(engine, index, id_, score))
                 if len(hits) == k:
                     return hits
-        if len(rows) < want or want >= available:
+        if want >= available:
             return hits
         want = min(8 * want, available)
 
@@ -165,15 +170,9 @@ def search_batch(
     """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
     atlas = view.engine.atlas
     among = _rows_of(view, select(view, filters))
-    ids = np.zeros((len(queries), k), np.uint64)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    rows, found, counts = atlas.search_many(
+    return atlas.search_ids(
         queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact, recall_target=effort.recall_target
     )
-    for n, count in enumerate(counts.tolist()):
-        ids[n, :count] = atlas.ids(rows[n, :count])
-        scores[n, :count] = found[n, :count]
-    return ids, scores
 
 
 def _rows_of(view: View, indexes: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

@@ -75,6 +75,7 @@ class Store:
         self._transaction: Transaction | None = None  # of the thread that holds the write lock
         self._unusable: str = ""
         self._commits = 0
+        self._efforts = tuple(Effort(exact, options.recall_target) for exact in (False, True))
         self.recovery = recovery
         if engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()
@@ -493,7 +494,7 @@ class Store:
 
     def _effort(self, exact: bool, recall_target: float | None) -> Effort:
         if recall_target is None:
-            return Effort(bool(exact), self._options.recall_target)
+            return self._efforts[bool(exact)]
         return Effort(bool(exact), check_recall_target(recall_target))
 
     def _as_query(self, query: Any) -> NDArray[np.float32]:

@@ -109,6 +109,7 @@ class Kernels(Protocol):
         rows: Array,
         counts: Array,
         stats: Array,
+        ids: bool = False,
     ) -> int: ...
     def nearest_pages(
         self,

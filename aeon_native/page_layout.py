@@ -49,9 +49,13 @@ FIELDS = (
     "death_base",  # uint64[base_count]: 0, or the LSN that ended the row
     "death_chunks",  # uint64[chunks]
     "chunk_shift",  # a chunk holds 1 << chunk_shift rows
+    "reach",  # rows below it lie where this context says; those from "rows" on are in no page
+    "record_base",  # RECORD[base_count]: whose row it is, and its scale
+    "record_chunks",  # uint64[chunks]: where each chunk of records lies
 )
 FIELD = {name: index for index, name in enumerate(FIELDS)}
 ROTATIONS = 4
+RECORD_BYTES, RECORD_SCALE = 16, 8  # a record begins with the id, uint64; where its scale lies, float32
 assert len(FIELD) == len(FIELDS)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._check import Array
-from .page_layout import FIELD, LANES, NO_ROW, ROTATIONS, block_bytes, block_dtype
+from .page_layout import FIELD, LANES, NO_ROW, RECORD_BYTES, RECORD_SCALE, ROTATIONS, block_bytes, block_dtype
 
 __all__ = [
     "clear_lanes",
@@ -183,13 +183,13 @@ def _row_scores(ctx: Array, query: _Query, rows: Array, scales: Array) -> Array:
 
 def search_pages(
     ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
-    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
+    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array, ids: bool = False,
 ) -> int:  # fmt: skip
-    """Offer the rows of the nearest pages to the top k of each query, and sort it.
+    """Offer the rows of the nearest pages, and those that are in none yet, to the top k of each query, and sort it.
 
     ctx     : int64[...], C, read-only; `page_layout.FIELDS`
     queries : float32[n, d], C, read-only; d <= dim
-    limit   : rows from it on are not seen, nor those from ctx rows on; lsn: a row counts if it died after it, or not
+    limit   : rows from it on are not seen, nor those beyond ctx's reach; lsn: a row counts if it died after it, or not
     probes, beam : how many pages to scan, out of how many groups
     eps0    : a row is scored if estimate + eps0 * error reaches the k-th score
     allowed : uint8[ceil(limit / 8)], C, read-only, bit i % 8 of byte i // 8 is row i; or length 0: all are allowed
@@ -197,35 +197,56 @@ def search_pages(
     scores, rows, counts : float32[n, k], int64[n, k], int64[n], C, state: what `scan_int8` left, or counts of 0;
               then best first, and not to be offered more
     stats   : int64[3], C; pages, blocks and rows scored are added
+    ids     : put ids in the place of row numbers, and id 0 and score -inf behind the count
 
     Returns -1, or the index of a query that has no direction. Scores are those of `scan_int8` or `scan_f32`.
     """
     from . import reference
 
-    limit = min(limit, int(ctx[FIELD["rows"]]))
+    limit, in_pages = min(limit, int(ctx[FIELD["reach"]])), int(ctx[FIELD["rows"]])
+    tail = np.arange(in_pages, limit)
+    if allowed.shape[0]:
+        tail = tail[allowed[tail >> 3] >> (tail & 7) & 1 != 0]
     for n in range(len(queries)):
         query = _Query(ctx, queries[n])
         if not query.scale:
             return n
         lengths = _level(ctx, "slot")[2]
         count = int(counts[n])
+        scales = _records(ctx, tail)[:, RECORD_SCALE:].copy().view(np.float32)[:, 0]
+        count = _offer_living(ctx, query, tail, scales, lsn, scores[n], rows[n], count)
         for base, slot in zip(*_near(ctx, query, beam, probes, eps0), strict=True):
             page = _page(ctx, "slot", int(slot))
             threshold = scores[n, :count].min() if count == scores.shape[1] else _LOWEST
             mask = query.surviving(page, lengths[slot] * base, threshold, eps0)
             numbers = page["rows"].reshape(-1).astype(np.int64)
-            mask &= numbers < limit
+            mask &= numbers < min(limit, in_pages)
             if allowed.shape[0]:
                 mask[mask] = allowed[numbers[mask] >> 3] >> (numbers[mask] & 7) & 1
             chosen = numbers[mask]
-            found = _row_scores(ctx, query, chosen, page["scales"].reshape(-1)[mask])
-            died = _chunked(ctx, chosen, "death_base", "death_chunks", 1, np.uint64)[:, 0]
-            live = reference._live(died, lsn)
-            count = reference._offer(found[live], chosen[live], scores[n], rows[n], count)
+            count = _offer_living(ctx, query, chosen, page["scales"].reshape(-1)[mask], lsn, scores[n], rows[n], count)
             stats[:3] += (1, len(page), len(chosen))
         reference.finish_topk(scores[n], rows[n], count)
         counts[n] = count
+        if ids:
+            rows[n, :count] = _records(ctx, rows[n, :count])[:, :8].copy().view(np.int64)[:, 0]
+            scores[n, count:], rows[n, count:] = -np.inf, 0
     return -1
+
+
+def _records(ctx: Array, rows: Array) -> Array:
+    return _chunked(ctx, rows, "record_base", "record_chunks", RECORD_BYTES, np.uint8)
+
+
+def _offer_living(
+    ctx: Array, query: _Query, chosen: Array, scales: Array, lsn: int, scores: Array, rows: Array, count: int
+) -> int:
+    from . import reference
+
+    found = _row_scores(ctx, query, chosen, scales)
+    died = _chunked(ctx, chosen, "death_base", "death_chunks", 1, np.uint64)[:, 0]
+    live = reference._live(died, lsn)
+    return reference._offer(found[live], chosen[live], scores, rows, count)
 
 
 def nearest_pages(

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from ._check import Array
-from ._jit import array, helper, kernel
+from ._jit import array, helper, kernel, packed_1d, packed_2d
 from ._simd import (
     AVX512,
     address,
@@ -51,7 +51,7 @@ from ._simd_sketch import (
     surviving_lanes,
     widen_16,
 )
-from .page_layout import FIELD, FIELDS, LANES, NO_ROW, ROTATIONS, scratch_bytes
+from .page_layout import FIELD, FIELDS, LANES, NO_ROW, RECORD_BYTES, RECORD_SCALE, ROTATIONS, scratch_bytes
 from .scan import _offer, _sift_down
 
 _DIM, _SIGNS = FIELD["dim"], FIELD["signs"]
@@ -62,6 +62,7 @@ _SLOT_PAGES, _SLOT_BLOCKS = FIELD["slot_pages"], FIELD["slot_blocks"]
 _ROWS, _ROW_BYTES, _ROW_INT8 = FIELD["rows"], FIELD["row_bytes"], FIELD["row_int8"]
 _BASE_COUNT, _ROW_BASE, _ROW_CHUNKS = FIELD["base_count"], FIELD["row_base"], FIELD["row_chunks"]
 _DEATH_BASE, _DEATH_CHUNKS, _CHUNK_SHIFT = FIELD["death_base"], FIELD["death_chunks"], FIELD["chunk_shift"]
+_REACH, _RECORD_BASE, _RECORD_CHUNKS = FIELD["reach"], FIELD["record_base"], FIELD["record_chunks"]
 _CTX_SHAPE = (len(FIELDS),)
 _INT64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.float32, np.uint8))  # NumPy has one of each
 
@@ -71,7 +72,6 @@ _QUERY_MAX = np.float32(16256)
 _LOWEST = np.float32(-3.4e38)  # a threshold every estimate of a row passes, and no empty lane
 _EPS_ASSIGN = np.float32(2.5)  # the nearest page of a row is missed once in some hundred rows at most
 _BEAM_ASSIGN = 8
-_AHEAD_BYTES = 1024  # of the next page
 
 # Scratch memory of a search, in bytes from a 64-byte boundary on: the first five times dim, then constants.
 _UNIT, _QUERY, _PLANES, _ROTATED, _LUT, _PENDING = 0, 4, 6, 8, 12, 16
@@ -217,6 +217,66 @@ def _sort(scores, rows, count):
         _sift_down(scores, rows, size, score, row)
 
 
+# The best pages are kept as keys that order as their scores do: the bits of the score above, the slot below.
+
+
+@helper
+def _key(bits, slot):
+    """Larger is better; of equal scores the smaller slot."""
+    ordered = np.int64(bits)
+    if ordered >= 1 << 31:
+        ordered = -(ordered & 0x7FFFFFFF)
+    return (ordered << 32) | (0xFFFFFFFF - slot)
+
+
+@helper
+def _key_score(key):
+    ordered = key >> 32
+    return float_of_bits(np.uint32(ordered if ordered >= 0 else -ordered | 0x80000000))
+
+
+@helper
+def _best_first(keys, count, wanted):
+    """Move the `wanted` largest of keys[:count] to the front, in any order; the least of them comes last."""
+    low, high = 0, count - 1
+    nth = wanted - 1
+    while low < high:
+        pivot = keys[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > pivot:
+                i += 1
+            while keys[j] < pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i += 1
+                j -= 1
+        if nth <= j:
+            high = j
+        elif nth >= i:
+            low = i
+        else:
+            break
+
+
+@helper
+def _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst):
+    """Score pending centroids and keep the keys of the best; (how many are kept, the score that is to be beaten)."""
+    used = min(waiting, 8)
+    _score(s, width, used, True, width, q_scale, correction)
+    pending = s + np.uintp(_PENDING * width)
+    for j in range(used):
+        if load_f32(pending + np.uintp(_OUT + 4 * j)) >= worst:
+            bits = load_u32(pending + np.uintp(_OUT + 4 * j))
+            keys[count] = _key(bits, load_i64(pending + np.uintp(_NUMBERS + 8 * j)))
+            count += 1
+            if count == keys.shape[0]:
+                _best_first(keys, count, wanted)
+                count, worst = wanted, _key_score(keys[wanted - 1])
+    return count, worst
+
+
 @helper
 def _near_groups(ctx, s, q_scale, correction, scores, slots):
     width = ctx[_DIM]
@@ -238,7 +298,7 @@ def _near_groups(ctx, s, q_scale, correction, scores, slots):
 
 
 @helper
-def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, scores, slots):
+def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, scores, slots):
     """The slots with the best centroids out of the nearest groups, best first; how many."""
     q_scale, correction, a, minus = prepared
     width = ctx[_DIM]
@@ -246,12 +306,13 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, score
     codes, scales = np.uintp(ctx[_SLOT_CODES]), np.uintp(ctx[_SLOT_SCALES])
     step = np.uintp(4 * width + 16 * LANES)
     waiting = count = 0
+    wanted, worst = scores.shape[0], _LOWEST
     for g in range(groups):
         group = group_slots[g]
         base = load_f32(np.uintp(ctx[_TOP_LENGTHS]) + np.uintp(4 * group)) * group_scores[g]
         block = np.uintp(load_u64(np.uintp(ctx[_TOP_PAGES]) + np.uintp(8 * group)))
         for _ in range(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group))):
-            threshold = scores[0] - base if count == scores.shape[0] else _LOWEST
+            threshold = worst - base if worst > _LOWEST else _LOWEST
             mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0)
             while mask != np.uint32(0):
                 lane = lowest_bit(np.uint64(mask))
@@ -262,13 +323,19 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, score
                 _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
                 waiting += 1
                 if waiting == 16:
-                    count = _take_centroids(s, width, 8, q_scale, correction, scores, slots, count)
+                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst)
                     waiting = _shift(pending, waiting)
             block += step
     while waiting > 0:
-        count = _take_centroids(s, width, waiting, q_scale, correction, scores, slots, count)
+        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst)
         waiting = _shift(pending, waiting)
-    _sort(scores, slots, count)
+    if count > wanted:
+        _best_first(keys, count, wanted)
+        count = wanted
+    keys[:count].sort()
+    for n in range(count):
+        key = keys[count - 1 - n]
+        scores[n], slots[n] = _key_score(key), 0xFFFFFFFF - (key & 0xFFFFFFFF)
     return count
 
 
@@ -279,6 +346,15 @@ def _row_at(ctx, row):
         return np.uintp(ctx[_ROW_BASE]) + np.uintp(row * ctx[_ROW_BYTES])
     chunk = load_u64(np.uintp(ctx[_ROW_CHUNKS]) + np.uintp(8 * (ahead >> ctx[_CHUNK_SHIFT])))
     return np.uintp(chunk) + np.uintp((ahead & ((1 << ctx[_CHUNK_SHIFT]) - 1)) * ctx[_ROW_BYTES])
+
+
+@helper
+def _record_at(ctx, row):
+    ahead = row - ctx[_BASE_COUNT]
+    if ahead < 0:
+        return np.uintp(ctx[_RECORD_BASE]) + np.uintp(RECORD_BYTES * row)
+    chunk = load_u64(np.uintp(ctx[_RECORD_CHUNKS]) + np.uintp(8 * (ahead >> ctx[_CHUNK_SHIFT])))
+    return np.uintp(chunk) + np.uintp(RECORD_BYTES * (ahead & ((1 << ctx[_CHUNK_SHIFT]) - 1)))
 
 
 @helper
@@ -317,6 +393,25 @@ def _allowed_lanes(numbers, limit, allowed):
 
 
 @helper
+def _scan_tail(ctx, s, q_scale, correction, limit, lsn, allowed, filtered, scores, rows, count):
+    """Rows that are in no page yet."""
+    pending = s + np.uintp(_PENDING * ctx[_DIM])
+    waiting = 0
+    for row in range(ctx[_ROWS], limit):
+        if filtered and not (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+            continue
+        scale = load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE))
+        _push(pending, waiting, _row_at(ctx, row), row, scale)
+        waiting += 1
+        if waiting == 8:
+            count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+            waiting = 0
+    if waiting > 0:
+        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+    return count
+
+
+@helper
 def _scan_pages(
     ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, count, stats
 ):
@@ -331,9 +426,10 @@ def _scan_pages(
         block = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * slot)))
         size = np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + np.uintp(4 * slot)))
         blocks += size
-        if p + 1 < near:  # the processor follows a run of lines by itself once it has seen its beginning
-            _fetch(np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * near_slots[p + 1]))), _AHEAD_BYTES)
+        ahead = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * near_slots[min(p + 1, near - 1)])))
         for _ in range(size):
+            _fetch(ahead, step)
+            ahead += step
             numbers = block + np.uintp(4 * width + 12 * LANES)
             permitted = _allowed_lanes(numbers, limit, allowed) if filtered else np.uint32(0xFFFFFFFF)
             if permitted != np.uint32(0):
@@ -371,36 +467,60 @@ _CTX, _VECTORS, _SCRATCH = array(types.int64, 1), array(types.float32, 2), array
     types.int64(
         _CTX, _VECTORS, types.int64, types.uint64, types.int64, types.int64, types.float32, array(types.uint8, 1),
         _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True), array(types.int64, 1, True),
-        array(types.int64, 1, True),
+        array(types.int64, 1, True), types.boolean,
     )
 )  # fmt: skip
-def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats):
+def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats, ids):
     n, dim = queries.shape
+    k = scores.shape[1]
+    if (
+        ctx.shape[0] != _CTX_SHAPE[0]
+        or not (packed_1d(ctx, 8) and packed_1d(allowed, 1) and packed_1d(scratch, 1) and packed_2d(queries, 4))
+        or not (packed_2d(scores, 4) and packed_2d(rows, 8) and packed_1d(counts, 8) and packed_1d(stats, 8))
+        or not (rows.shape[0] == scores.shape[0] == counts.shape[0] == n)
+        or not (rows.shape[1] == k and stats.shape[0] == 3 and 0 < dim <= ctx[_DIM])
+        or not (probes > 0 and beam > 0 and scratch.shape[0] >= 16 * ctx[_DIM] + 1024)
+        or (allowed.shape[0] > 0 and 8 * allowed.shape[0] < min(limit, ctx[_REACH]))
+    ):
+        return -2
     s = _aligned(scratch)
     group_scores, group_slots = np.empty(beam, np.float32), np.empty(beam, np.int64)
     near_scores, near_slots = np.empty(probes, np.float32), np.empty(probes, np.int64)
-    limit = min(limit, ctx[_ROWS])
+    keys = np.empty(2 * probes + 8, np.int64)
+    limit = min(limit, ctx[_REACH])
+    filtered = allowed.shape[0] > 0
     for i in range(n):
-        if not 0 <= counts[i] <= scores.shape[1]:
+        if not 0 <= counts[i] <= k:
             return -2
         prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
         if prepared[0] == np.float32(0):
             return i
+        count = counts[i]
+        if ctx[_ROWS] < limit:
+            count = _scan_tail(
+                ctx, s, prepared[0], prepared[1], limit, lsn, address(allowed), filtered, scores[i], rows[i], count
+            )
         groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-        near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, near_scores, near_slots)
-        counts[i] = _scan_pages(
-            ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, address(allowed), allowed.shape[0] > 0,
-            scores[i], rows[i], counts[i], stats,
+        near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, near_scores, near_slots)
+        count = _scan_pages(
+            ctx, s, prepared, eps0, near, near_scores, near_slots, min(limit, ctx[_ROWS]), lsn, address(allowed), filtered,
+            scores[i], rows[i], count, stats,
         )  # fmt: skip
+        counts[i] = count
+        if ids:
+            for j in range(count):
+                if not 0 <= rows[i, j] < ctx[_REACH]:
+                    return -2
+                rows[i, j] = load_i64(_record_at(ctx, rows[i, j]))
+            for j in range(count, rows.shape[1]):
+                scores[i, j], rows[i, j] = np.float32(-np.inf), 0
     return -1
 
 
 def search_pages(
     ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
-    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
+    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array, ids: bool = False,
 ) -> int:  # fmt: skip
-    n, d = queries.shape
-    width = int(ctx[_DIM])
     if not (
         ctx.dtype is _INT64
         and queries.dtype is _F32
@@ -410,25 +530,13 @@ def search_pages(
         and counts.dtype is _INT64
         and stats.dtype is _INT64
         and scratch.dtype is _U8
-        and ctx.shape == _CTX_SHAPE
-        and queries.flags.c_contiguous
-        and scores.flags.c_contiguous
-        and rows.flags.c_contiguous
-        and scores.shape == rows.shape
-        and len(scores) == n == len(counts)
-        and len(stats) >= 3
-        and probes > 0
-        and beam > 0
-        and len(scratch) >= scratch_bytes(width)
-        and d <= width
-        and (not len(allowed) or 8 * len(allowed) >= limit)
     ):
-        raise ValueError("search_pages: malformed arguments")
+        raise TypeError("search_pages: an array of another type")
     found: int = _search_pages(
-        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats
+        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats, ids
     )
     if found < -1:
-        raise ValueError("search_pages: a count is not one of its k results")
+        raise ValueError("search_pages: malformed arguments, or what was found before is not of these rows")
     return found
 
 
@@ -442,12 +550,13 @@ def _nearest_pages(ctx, queries, beam, eps0, scratch, scores, slots, counts):
     n, dim = queries.shape
     s = _aligned(scratch)
     group_scores, group_slots = np.empty(beam, np.float32), np.empty(beam, np.int64)
+    keys = np.empty(2 * scores.shape[1] + 8, np.int64)
     for i in range(n):
         prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
         if prepared[0] == np.float32(0):
             return i
         groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-        counts[i] = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, scores[i], slots[i])
+        counts[i] = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, scores[i], slots[i])
     return -1
 
 
@@ -591,7 +700,7 @@ def clear_lanes(page: int, start: int, stop: int, dim: int) -> None:
 def _insert_rows(ctx, vectors, scales, first_row, counts, capacities, scratch, out):
     n, width = vectors.shape
     s = _aligned(scratch)
-    scores, slots = np.empty(1, np.float32), np.empty(1, np.int64)
+    scores, slots, keys = np.empty(1, np.float32), np.empty(1, np.int64), np.empty(10, np.int64)
     group_scores, group_slots = np.empty(_BEAM_ASSIGN, np.float32), np.empty(_BEAM_ASSIGN, np.int64)
     for i in range(n):
         vector = address(vectors) + np.uintp(4 * width * i)
@@ -599,7 +708,7 @@ def _insert_rows(ctx, vectors, scales, first_row, counts, capacities, scratch, o
         slot = np.int64(-1)
         if prepared[0] != np.float32(0):
             groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-            if _near_pages(ctx, s, prepared, _EPS_ASSIGN, groups, group_scores, group_slots, scores, slots) > 0:
+            if _near_pages(ctx, s, prepared, _EPS_ASSIGN, groups, group_scores, group_slots, keys, scores, slots) > 0:
                 slot = slots[0]
         if slot < 0 or counts[slot] >= capacities[slot]:
             out[0] = slot

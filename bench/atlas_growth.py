@@ -42,14 +42,15 @@ class Rows:
             at += len(block)
         self.died = np.zeros(count, np.uint64)
 
-    def row_fields(self) -> tuple[dict[str, int], int, tuple[Any, ...]]:
+    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
         """See `aeon.pages.RowSource`."""
         nothing = np.zeros(1, np.uint64)
         return {
             "row_bytes": self.codes.shape[1], "row_int8": 1, "base_count": len(self.codes),
             "row_base": self.codes.ctypes.data, "row_chunks": nothing.ctypes.data,
             "death_base": self.died.ctypes.data, "death_chunks": nothing.ctypes.data, "chunk_shift": 12,
-        }, len(self.codes), (nothing,)  # fmt: skip
+            "reach": len(self.codes), "record_base": self.died.ctypes.data, "record_chunks": nothing.ctypes.data,
+        }, (nothing,)  # fmt: skip
 
     def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `aeon.pages.RowSource`."""

@@ -133,7 +133,7 @@ def test_the_two_paths_are_the_calls_that_happen(tmp_path: Path, monkeypatch: py
         written, calls[:] = list(calls), []
         watch(store.Store, "recall", "Store.recall")
         watch(store, "recall", "recall.recall")
-        watch(atlas.Atlas, "search", "Atlas.search")
+        watch(atlas.Atlas, "search_ids", "Atlas.search_ids")
         watch(reference, "scan_int8", "Kernels.scan_int8")
         assert recall is not None
         opened.recall(np.ones(8))

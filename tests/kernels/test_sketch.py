@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from aeon_native import compiled, reference
 from aeon_native.page_layout import (
+    FIELD,
     FIELDS,
     LANES,
     NO_ROW,
+    RECORD_BYTES,
+    RECORD_SCALE,
     block_bytes,
     block_dtype,
     padded_dim,
@@ -21,6 +24,8 @@ from aeon_native.page_layout import (
 
 DIMS = (1, 7, 64, 100, 384, 513, 768, 1536, 4096)
 BOTH = (compiled, reference)
+RECORD = np.dtype([("id", "<u8"), ("scale", "<f4"), ("crc", "<u4")])
+assert (RECORD.itemsize, RECORD.fields["scale"][1]) == (RECORD_BYTES, RECORD_SCALE)  # type: ignore[index]
 
 
 def aligned(size: int) -> NDArray[np.uint8]:
@@ -76,7 +81,15 @@ class Setting:
         self.ends = [np.zeros(32, np.uint64) for _ in self.chunks]
         for row in tail - self.base:
             self.chunks[row // 32][row % 32] = self.rows[self.base + row]
-        self.tables = [np.array([a.ctypes.data for a in arrays], np.uint64) for arrays in (self.chunks, self.ends)]
+        self.records = np.zeros(n, RECORD)
+        self.records["id"], self.records["scale"] = 1000 + 3 * np.arange(n), self.scales
+        self.later = [np.zeros(32, RECORD) for _ in self.chunks]
+        for row in tail - self.base:
+            self.later[row // 32][row % 32] = self.records[self.base + row]
+        self.records = self.records[: self.base].copy()
+        self.tables = [
+            np.array([a.ctypes.data for a in arrays], np.uint64) for arrays in (self.chunks, self.ends, self.later)
+        ]
         stored = np.ascontiguousarray(self.rows[: self.base])
         self.keep = stored
         top = {"codes": self.centroids, "scales": self.centroid_scales, "lengths": np.ones(1, np.float32)}
@@ -90,6 +103,7 @@ class Setting:
             "row_int8": int(int8), "base_count": self.base, "row_base": stored.ctypes.data,
             "row_chunks": self.tables[0].ctypes.data, "death_base": self.died.ctypes.data,
             "death_chunks": self.tables[1].ctypes.data, "chunk_shift": shift,
+            "reach": n, "record_base": self.records.ctypes.data, "record_chunks": self.tables[2].ctypes.data,
             **{f"top_{name}": array.ctypes.data for name, array in top.items()},
         }  # fmt: skip
         self.ctx = np.array([values[name] for name in FIELDS], np.uint64).view(np.int64)
@@ -276,6 +290,46 @@ def test_a_search_goes_on_from_what_was_found_before() -> None:
         )  # fmt: skip
         assert (rows[:, 0] == 999).all() and (counts == 4).all() and (rows[:, 1:] < 150).all()
         assert stats[0] == 10 and stats[1] == 30
+
+
+@pytest.mark.parametrize("int8", (True, False))
+def test_rows_that_are_in_no_page_yet_are_scanned(int8: bool) -> None:
+    """With `rows` lowered, the rows behind it come from where rows lie, and what pages say of them is passed over."""
+    setting = Setting(100, int8=int8)
+    expected = setting.search(reference, 150, eps0=1e6)
+    few = np.packbits(np.arange(150) % 3 == 0, bitorder="little")
+    some = setting.search(reference, 150, eps0=1e6, allowed=few, limit=140)
+    for rows in (0, 1, 77, 120, 149):
+        setting.ctx[FIELD["rows"]] = rows
+        for kernels in BOTH:
+            assert setting.search(kernels, 150, eps0=1e6) == expected
+            assert setting.search(kernels, 150, eps0=1e6, allowed=few, limit=140) == some
+
+
+def test_ids_stand_in_the_place_of_rows() -> None:
+    setting = Setting(64)
+    setting.end(5, 1)
+    allowed = np.packbits(np.arange(150) < 20, bitorder="little")
+    for k in (5, 30):
+        results = []
+        for kernels in BOTH:
+            scores, rows = np.empty((5, k), np.float32), np.empty((5, k), np.int64)
+            kernels.search_pages(
+                setting.ctx, setting.queries, 150, 1, 2, 2, 1e6, allowed, setting.scratch, scores, rows,
+                counts := np.zeros(5, np.int64), np.zeros(3, np.int64), True,
+            )  # fmt: skip
+            assert counts.tolist() == [min(k, 19)] * 5
+            plain = setting.search(kernels, k, lsn=1, eps0=1e6, allowed=allowed)
+            assert [[1000 + 3 * row for _, row in found] for found in plain] == rows[:, : counts[0]].tolist()
+            assert (rows[:, counts[0] :] == 0).all() and np.isneginf(scores[:, counts[0] :]).all()
+            results.append((scores.tolist(), rows.tolist()))
+        assert results[0] == results[1]
+    foreign = np.full((1, 3), 999, np.int64)
+    with pytest.raises(ValueError):
+        compiled.search_pages(
+            setting.ctx, setting.queries[:1], 150, 0, 2, 2, 1.9, np.empty(0, np.uint8), setting.scratch,
+            np.full((1, 3), 2, np.float32), foreign, np.ones(1, np.int64), np.zeros(3, np.int64), True,
+        )  # fmt: skip
 
 
 def test_a_query_without_direction_is_named() -> None:

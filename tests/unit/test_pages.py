@@ -33,13 +33,13 @@ class RowsInMemory:
         self.died = np.zeros(n, np.uint64)
         self.nothing = np.zeros(1, np.uint64)
 
-    def row_fields(self) -> tuple[dict[str, int], int, tuple[Any, ...]]:
+    def row_fields(self) -> tuple[dict[str, int], tuple[Any, ...]]:
         nothing = self.nothing.ctypes.data
         return {
             "row_bytes": self.codes.shape[1], "row_int8": 1, "base_count": len(self.codes),
             "row_base": self.codes.ctypes.data, "row_chunks": nothing, "death_base": self.died.ctypes.data,
-            "death_chunks": nothing, "chunk_shift": 12,
-        }, len(self.codes), ()  # fmt: skip
+            "death_chunks": nothing, "chunk_shift": 12, "reach": len(self.codes), "record_base": 0, "record_chunks": 0,
+        }, ()  # fmt: skip
 
     def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         scales = self.scales[rows]
@@ -71,10 +71,11 @@ def find(
 ) -> list[int]:
     snapshot = snapshot or index.snapshot
     scores, rows, counts = np.empty((1, k), np.float32), np.empty((1, k), np.int64), np.zeros(1, np.int64)
+    none, scratch, stats = np.empty(0, np.uint8), np.empty(scratch_bytes(index.dim), np.uint8), np.zeros(3, np.int64)
+    probes, beam = min(probes, max(1, snapshot.pages)), max(1, snapshot.groups)
     dispatch.kernels.search_pages(
-        snapshot.ctx, query[None], 1 << 40, (1 << 63) - 1, min(probes, max(1, snapshot.pages)), max(1, snapshot.groups), 9.0,
-        np.empty(0, np.uint8), np.empty(scratch_bytes(index.dim), np.uint8), scores, rows, counts, np.zeros(3, np.int64),
-    )  # fmt: skip
+        snapshot.ctx, query[None], snapshot.rows, (1 << 63) - 1, probes, beam, 9.0, none, scratch, scores, rows, counts, stats
+    )
     return rows[0, : counts[0]].tolist()
 
 
