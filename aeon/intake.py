@@ -187,6 +187,7 @@ def make_filters(
     since: Any = None,
     until: Any = None,
     roles: Any = None,
+    archived: bool = False,
 ) -> Filters:
     """Return checked filters; FilterError or InvalidInputError if one is malformed."""
     sessions = None
@@ -208,4 +209,5 @@ def make_filters(
         since=None if since is None else as_timestamp(since, "since"),
         until=None if until is None else as_timestamp(until, "until"),
         where=None if where is None else compile_where(where),
+        archived=bool(archived),
     )

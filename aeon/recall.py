@@ -45,6 +45,7 @@ class Filters:
     since: int | None = None
     until: int | None = None
     where: Where | None = None
+    archived: bool = False  # archived memories too
 
     @property
     def on_columns(self) -> bool:
@@ -139,22 +140,29 @@ def recall(
     """
     engine = view.engine
     atlas = engine.atlas
+    graph = engine.trace.graph
+    hide = not filters.archived and graph.archives
     among = _rows_of(view, select(view, filters))
     available = view.rows if among is None else len(among)
-    want = k if filters.where is None else max(_FIRST_BATCH, 4 * k)
+    want = k if filters.where is None and not hide else max(_FIRST_BATCH, 4 * k)
     while True:
         rows, scores = atlas.search(
             query, want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
         hits = []
-        for id_, score in zip(atlas.ids(rows).tolist(), scores.tolist(), strict=True):
+        found = len(rows)
+        ids = atlas.ids(rows)
+        if hide:
+            shown = ~graph.archived_mask(ids, view.lsn)
+            ids, scores = ids[shown], scores[shown]
+        for id_, score in zip(ids.tolist(), scores.tolist(), strict=True):
             index = engine.trace.index_of(id_)
             if filters.where is None or matches(view, index, filters.where):
                 hits.append(Hit(engine, index, id_, score))
                 if len(hits) == k:
                     return hits
-        if len(rows) < want or want >= available:
+        if found < want or want >= available:
             return hits
         want = min(8 * want, available)
 
@@ -163,16 +171,32 @@ def search_batch(
     view: View, queries: NDArray[np.float32], k: int, filters: Filters, effort: Effort = DEFAULT_EFFORT
 ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
-    atlas = view.engine.atlas
+    atlas, graph = view.engine.atlas, view.engine.trace.graph
     among = _rows_of(view, select(view, filters))
+    available = view.rows if among is None else len(among)
     ids = np.zeros((len(queries), k), np.uint64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    rows, found, counts = atlas.search_many(
-        queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact, recall_target=effort.recall_target
-    )
-    for n, count in enumerate(counts.tolist()):
-        ids[n, :count] = atlas.ids(rows[n, :count])
-        scores[n, :count] = found[n, :count]
+    hide = not filters.archived and graph.archives
+    pending: Sequence[int] = range(len(queries))
+    want = max(_FIRST_BATCH, 4 * k) if hide else k
+    while len(pending):
+        rows, found, counts = atlas.search_many(
+            queries if len(pending) == len(queries) else queries[pending], want, rows=view.rows, lsn=view.lsn,
+            among=among, exact=effort.exact,
+            recall_target=effort.recall_target,
+        )  # fmt: skip
+        short = []
+        for at, (n, count) in enumerate(zip(pending, counts.tolist(), strict=True)):
+            hit_ids, hit_scores = atlas.ids(rows[at, :count]), found[at, :count]
+            if hide:
+                shown = np.flatnonzero(~graph.archived_mask(hit_ids, view.lsn))[:k]
+                hit_ids, hit_scores = hit_ids[shown], hit_scores[shown]
+                if len(hit_ids) < k and count >= want and want < available:
+                    short.append(n)
+            ids[n, : len(hit_ids)] = hit_ids
+            scores[n, : len(hit_ids)] = hit_scores
+        pending = short
+        want = min(8 * want, available)
     return ids, scores
 
 

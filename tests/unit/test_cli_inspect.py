@@ -25,7 +25,11 @@ def store(tmp_path: Path) -> Path:
             "Gravy is a bloodhound.", session="pets", metadata={"topic": "dog"}, refs=[made.remember("First.")]
         )
         made.remember("We meet at nine.", key="stand-up")
-        made.remember("We meet at ten.", key="stand-up")
+        with made.transaction():
+            made.remember("We meet at ten.", key="stand-up")
+            made.link(2, [1, 3], "my own")
+            made.archive(1)
+            made.branch(2, "branch")
         made.checkpoint()
         made.remember("long " * 300_000, session="long")
         made.remember_many([f"turn {n}" for n in range(30)])
