@@ -201,6 +201,9 @@ class _Writer:
         pages = atlas.encode_pages(self._moved)
         if pages is not None:
             tables.append((FileKind.PAGES, pages, len(pages)))
+        blocks = engine.time_blocks.encode(atlas, self._moved)
+        if blocks is not None:
+            tables.append((FileKind.TIME_BLOCKS, blocks, len(blocks)))
         tables += graph_tables(trace)
         return {
             kind: write_table(

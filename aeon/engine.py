@@ -34,6 +34,7 @@ from aeon.graph import CHANGES, Change, decode_change
 from aeon.key_table import KeyTable, encode_key
 from aeon.manifest import Manifest
 from aeon.operations import Extra, Operation, decode_commit, decode_extra
+from aeon.time_blocks import TimeBlocks
 from aeon.trace import Event, Trace
 
 _PRIVATE = (
@@ -81,6 +82,7 @@ class Engine:
         self.atlas = Atlas(mapped, manifest.dim, manifest.rows, manifest.uuid)
         if self.trace.events.base_count and mapped[FileKind.ROWS].entry.count != mapped[FileKind.CODES].entry.count:
             raise CorruptionError(f"{root}/MANIFEST", 0, expected="as many rows as codes", found=manifest.files)
+        self.time_blocks = TimeBlocks(manifest.dim, mapped.get(FileKind.TIME_BLOCKS))
         self.mapped = mapped
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
         self.deaths_since = 0

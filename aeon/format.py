@@ -318,6 +318,18 @@ PAGE = Layout("PAGE", 16, [
 ])  # fmt: skip
 
 
+# A time blocks file: TIME_BLOCKS_HEADER, then columns over blocks, each from a multiple of 64 on: i8 since[blocks], i8
+# until[blocks], f4 scales[blocks, 16], u2 starts[blocks, 17], u2 order[blocks, 1024], i1 codes[blocks, 16, stride].
+TIME_BLOCKS_HEADER = Layout("TIME_BLOCKS_HEADER", 64, [
+    ("blocks", "u8", 0, "blocks; block n is of the rows 1024 n to 1024 n + 1023"),
+    ("last_id", "u8", 8, "id of the last block's last row"),
+    ("rows", "u4", 16, "rows of a block: 1024"),
+    ("centroids", "u4", 20, "centroids of a block: 16"),
+    ("stride", "u4", 24, "bytes of a centroid's codes: dim up to a multiple of 64"),
+    ("reserved", "S36", 28, "zero"),
+])  # fmt: skip
+
+
 class EdgeKind(IntEnum):
     """What an edge means."""
 
@@ -339,7 +351,7 @@ USER_KINDS_MAX = 1 << 16
 
 LAYOUTS = (
     MANIFEST_HEADER, SEGMENT_HEADER, FRAME, OP, BLOB_REF, FILE_HEADER, BLOB, ROW, EVENT, DEATH, KEY, SESSION, POSTING, EDGE,
-    LINK, ARCHIVED, PAGES_HEADER, CURVE_POINT, PAGE,
+    LINK, ARCHIVED, PAGES_HEADER, CURVE_POINT, PAGE, TIME_BLOCKS_HEADER,
 )  # fmt: skip
 
 RECORDS = {

@@ -157,6 +157,23 @@ class Edge(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Episode:
+    """A stretch of time in which something was talked about.
+
+    Attributes
+    ----------
+    since, until : timestamps (us) of its first and its last memory. score : of the best one.
+    ids : the memories, in the order of time. sessions : where they were said.
+    """
+
+    since: int
+    until: int
+    score: float
+    ids: tuple[int, ...]
+    sessions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SessionInfo:
     """A session: its name, how many of its memories are current, and the timestamp (us) of its newest event."""
 

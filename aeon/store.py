@@ -93,7 +93,7 @@ class Store(Episodes):
     @property
     def trace(self) -> TraceView:
         """The episode graph, read."""
-        return TraceView(self._view)
+        return TraceView(self._view, self._as_query)
 
     # -- guards -------------------------------------------------------------------------------------------------
 

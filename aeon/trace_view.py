@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon import intake, traversal
+from aeon import intake, timeline, traversal
 from aeon.engine import View, find
 from aeon.errors import InvalidInputError
 from aeon.format import ROLE_NUMBERS, EdgeKind
 from aeon.graph import Edges, Ids, joined
-from aeon.results import Edge
+from aeon.results import Edge, Episode, Hit
+from aeon.time_blocks import PROBES
 
 Direction = Literal["out", "in", "both"]
 _DIRECTIONS: dict[str, Callable[[View, Ids, traversal.Kinds], Edges]] = {
@@ -52,8 +54,9 @@ class TraceView:
     `kinds=None` is all but next. A kind that was never used here is an InvalidInputError.
     """
 
-    def __init__(self, view: Callable[[], View]) -> None:
+    def __init__(self, view: Callable[[], View], as_query: Callable[[Any], NDArray[np.float32]]) -> None:
         self._view = view
+        self._as_query = as_query
 
     def _seeds(self, view: View, ids: Any) -> Ids:
         chosen = intake.check_ids(ids)
@@ -146,6 +149,55 @@ class TraceView:
             src, dst, kind = src[new], dst[new], kind[new]
         name = view.engine.trace.names.kind_name
         return Subgraph(found, distances, src, dst, kind, {number: name(number) for number in np.unique(kind).tolist()})
+
+    # -- along time ---------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        since: Any = None,
+        until: Any = None,
+        session: str | Sequence[str] | None = None,
+        probes: int = PROBES,
+        archived: bool = False,
+    ) -> list[Hit]:
+        """Return the `k` memories nearest to `query` through the time blocks, best first; filters as in `Store.recall`.
+
+        A stretch of time costs what is in it, whatever the size of the store. probes : groups of some 64 memories that
+        are scored (docs/decisions/0006 has the curve of recall). The first call makes the blocks: some 3 ms each.
+        """
+        view = self._view()
+        count, most = intake.check_count(k, "k"), intake.check_count(probes, "probes")
+        filters = intake.make_filters(session, None, None, since, until, None, archived)
+        return timeline.search(view, self._as_query(query), count, filters, most)
+
+    def timeline(
+        self,
+        query: Any,
+        *,
+        since: Any = None,
+        until: Any = None,
+        session: str | Sequence[str] | None = None,
+        k: int = 100,
+        gap: timedelta = timedelta(hours=6),
+        within: float = 0.6,
+    ) -> list[Episode]:
+        """Tell when something was talked about: stretches of time that hold the best memories, in the order of time.
+
+        k : so many of the best memories are looked at. gap : a longer pause begins a new stretch. within : memories that
+        score less than so much of the best one's score are left out.
+        """
+        view = self._view()
+        if not isinstance(gap, timedelta) or gap < timedelta(0):
+            raise InvalidInputError(f"gap is a timedelta, not {gap!r}")
+        if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 <= within <= 1:
+            raise InvalidInputError(f"within is a number from 0 to 1, not {within!r}")
+        return timeline.timeline(
+            view, self._as_query(query), intake.make_filters(session, None, None, since, until),
+            k=intake.check_count(k, "k"), gap=gap // timedelta(microseconds=1), within=within,
+        )  # fmt: skip
 
     # -- what belongs together ----------------------------------------------------------------------------------
 

@@ -367,3 +367,24 @@ def test_activation_spreads_and_fades(store: Store, settle: Any) -> None:
     for wrong in ({"decay": 2}, {"decay": "x"}, {"time_weight": -1}, {"hops": 0}, {"k": 0}):
         with pytest.raises(aeon.InvalidInputError):
             store.trace.activate(a, **wrong)
+
+
+@pytest.mark.parametrize("table", ["links", "reverse", "archived"])
+def test_check_proves_the_tables_of_the_graph(path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """Tables that are whole and do not say what the operations in the arena say."""
+    from aeon import checkpoint
+
+    real = checkpoint.graph_tables
+
+    def lame(trace: Any) -> Any:
+        return [
+            (kind, *((rows[:-1], n - 1) if kind.name.lower() == table else (rows, n))) for kind, rows, n in real(trace)
+        ]
+
+    with aeon.open(path, 8) as store:
+        a, b, c = store.remember_many(["a", "b", "c"])
+        store.link(a, [b, c], "causes")
+        store.archive([a, b])
+        monkeypatch.setattr(checkpoint, "graph_tables", lame)
+        store.checkpoint()
+        assert {problem.path.rpartition("/")[2] for problem in store.check().problems} == {f"{table}.tbl"}
