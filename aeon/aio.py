@@ -67,6 +67,42 @@ class AsyncStore:
         """See `Store.history`."""
         return await self._run(self.store.history, session, limit, before)
 
+    async def link(self, src: int, dst: Any, kind: str, *, acyclic: bool | None = None) -> int:
+        """See `Store.link`."""
+        return await self._run(self.store.link, src, dst, kind, acyclic=acyclic)
+
+    async def unlink(self, src: int, dst: Any, kind: str) -> int:
+        """See `Store.unlink`."""
+        return await self._run(self.store.unlink, src, dst, kind)
+
+    async def branch(self, event_id: int, new_session: str) -> str:
+        """See `Store.branch`."""
+        return await self._run(self.store.branch, event_id, new_session)
+
+    async def backtrack(self, session: str = "default", n: int = 1) -> Memory:
+        """See `Store.backtrack`."""
+        return await self._run(self.store.backtrack, session, n)
+
+    async def diff(self, a: str, b: str) -> tuple[Memory | None, list[Memory], list[Memory]]:
+        """See `Store.diff`."""
+        return await self._run(self.store.diff, a, b)
+
+    async def history_of(self, what: int | str, namespace: Any = ()) -> list[Memory]:
+        """See `Store.history_of`."""
+        return await self._run(self.store.history_of, what, namespace)
+
+    async def concept(self, name: str, vector: Any = None, *, namespace: Any = ()) -> int:
+        """See `Store.concept`."""
+        return await self._run(self.store.concept, name, vector, namespace=namespace)
+
+    async def archive(self, ids: Any, *, by: int | None = None) -> int:
+        """See `Store.archive`."""
+        return await self._run(self.store.archive, ids, by=by)
+
+    async def restore(self, ids: Any) -> int:
+        """See `Store.restore`."""
+        return await self._run(self.store.restore, ids)
+
     async def memories(self, **filters: Any) -> list[Memory]:
         """See `Store.memories`; as a list, in one go."""
         return await self._run(lambda: list(self.store.memories(**filters)))

@@ -9,14 +9,16 @@ import numpy as np
 
 from aeon import manifest as manifests
 from aeon.checkpoint import plan_sessions
-from aeon.engine import Engine, View, alive_mask
+from aeon.engine import Engine, View, alive_mask, apply_change
 from aeon.errors import AeonError, CorruptionError
 from aeon.files import FileSystem
 from aeon.format import BLOB, BLOB_ALIGNMENT, SUPERSEDED, EdgeKind, FileKind, OpFlag, cut_preview, data_offset, padded
+from aeon.graph import CHANGES, Change, decode_change, parents_of, reverse_of
 from aeon.key_table import encode_key, hash_key
+from aeon.operations import decode_commit
 from aeon.recovery import read_engine
 from aeon.results import CheckReport, Problem, Stats
-from aeon.trace import FIELDS_MAX, Names
+from aeon.trace import FIELDS_MAX, Names, Trace
 from aeon_native import dispatch
 
 PROBLEMS_MAX = 1000  # of one kind of file; more say nothing new
@@ -99,12 +101,23 @@ def check(files: FileSystem, root: str, progress: Progress | None = None) -> Che
         except CorruptionError as error:
             run.found(error)
             return CheckReport(tuple(run.problems), run.counts)
-    for step in (run.tables, run.blobs, run.events, run.rows, run.pages, run.sessions, run.keys, run.edges, run.log):
+    # fmt: off
+    for step in (run.tables, run.blobs, run.events, run.rows, run.pages, run.sessions, run.keys, run.edges, run.graph,
+                 run.log):
+        # fmt: on
         try:
             step()
         except AeonError as error:
             run.found(error)
     return CheckReport(tuple(run.problems), run.counts)
+
+
+def _branches(names: Names) -> dict[str, tuple[int, int, str]]:
+    """Where each session branches off, by name: session numbers differ where sessions were begun in another order."""
+    return {
+        names.sessions[number]: (event, lsn, names.sessions[trunk])
+        for number, (event, lsn, trunk) in names.branches.items()
+    }
 
 
 class _Check:
@@ -115,6 +128,8 @@ class _Check:
     def __init__(self, files: FileSystem, root: str, progress: Progress) -> None:
         self._files, self._root, self._progress = files, root, progress
         self.problems: list[Problem] = []
+        self._changes: list[tuple[int, Change]] = []
+        self._last_change = 0
         self.counts: dict[str, int] = {}
 
     def found(self, error: AeonError) -> None:
@@ -154,15 +169,29 @@ class _Check:
                     file.path, start + at, f"the file ends within the header of a blob, {len(data) - at} bytes long"
                 )
                 return
-            crc, length, _, _ = BLOB.unpack_from(data, at)
+            crc, length, id_, lsn = BLOB.unpack_from(data, at)
             end = at + BLOB.size + length
             if end > len(data) or dispatch.kernels.crc32c(data[at + 4 : end]) != crc:
                 # Nothing behind it can be trusted to be a boundary; the events' own references are checked one by one.
                 self.add(file.path, start + at, f"no whole blob of {length} bytes: its checksum is wrong")
                 return
+            if not id_ and lsn:
+                self._note_changes(lsn, data[at + BLOB.size : end], file.path, start + at)
             at = padded(end, BLOB_ALIGNMENT)
             count += 1
         self.counts["blobs"] = count
+
+    def _note_changes(self, lsn: int, operations: memoryview, path: str, offset: int) -> None:
+        """Operations that belong to no event: nothing refers to them, so it is their LSNs that tell their order."""
+        if lsn < self._last_change:
+            self.add(path, offset, f"LSN {lsn} after {self._last_change}")
+        self._last_change = lsn
+        try:
+            for operation in decode_commit(operations):
+                if operation.kind in CHANGES:
+                    self._changes.append((lsn, decode_change(operation)))
+        except ValueError as error:
+            self.add(path, offset, str(error))
 
     def events(self) -> None:
         """Every event's checksum, its blob's, and that the two say the same."""
@@ -324,6 +353,37 @@ class _Check:
                 f"{len(stored)} edges, {len(self._links)} derived, not the same: {wrong}",
             )
         self.counts["edges"] = len(edges)
+
+    def graph(self) -> None:
+        """Links, reverse, archived and branches, made anew from the operations in the blobs and from the events."""
+        engine, trace = self.engine, self.engine.trace
+        if not engine.mapped:
+            return
+        derived = Trace({}, 1)
+        for lsn, change in self._changes:
+            apply_change(derived, lsn, change, lambda id_: self._is_readable(trace.index_of(id_)))
+        names = trace.names
+        branches = _branches(derived.names)
+        if _branches(names) != branches:
+            self.add(self._path(FileKind.NAMES), 64, f"branches {_branches(names)}, derived {branches}")
+        links = derived.graph.all_links()
+        if len(links):
+            links["kind"] = [names.known_kind(derived.names.kind_name(kind)) or 0 for kind in links["kind"].tolist()]
+            links = links[np.lexsort((links["dst"], links["kind"], links["lsn"], links["src"]))]
+        parents = parents_of(*trace.base_parents())
+        living = np.array([self._is_readable(trace.index_of(int(id_))) for id_ in parents["dst"]], bool)
+        living &= np.array([self._is_readable(trace.index_of(int(id_))) for id_ in parents["src"]], bool)
+        reverse = reverse_of(trace.graph.base_edges, links, parents[living])
+        for kind, stored, made in (
+            (FileKind.LINKS, trace.graph.base_links, links),
+            (FileKind.REVERSE, trace.graph.base_reverse, reverse),
+            (FileKind.ARCHIVED, trace.graph.base_archived, derived.graph.all_archived()),
+        ):
+            if kind in engine.mapped:
+                self._equal(kind, stored, made)
+            elif len(made) and kind != FileKind.REVERSE:  # a generation made before there was one has none
+                self.add(f"{self._root}/MANIFEST", -1, f"no {kind.name.lower()} file for {len(made)} records")
+        self.counts["links"] = len(links)
 
     def log(self) -> None:
         """The log: every frame, replayed on top of the newest generation."""

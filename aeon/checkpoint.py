@@ -24,7 +24,7 @@ from aeon.format import DEATH, EVENT, POSTING, SESSION, SUPERSEDED, FileKind, ge
 from aeon.generation_files import ArenaWriter, write_table
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import encode_forget
-from aeon.trace import event_checksums
+from aeon.trace import Trace, event_checksums
 
 _WRITE_BYTES = 1 << 20  # blobs are gathered into writes of about this size
 
@@ -111,6 +111,7 @@ class _Writer:
         parts: list[bytes] = []
         ids = self._events["id"].tolist()
         records = [(blobs.tail[at], id_, blobs.tail_lsns[at]) for at, id_ in zip(self._kept.tolist(), ids, strict=True)]
+        records += [(operation, 0, lsn) for lsn, operation in self._engine.trace.graph.log]
         tombstone = self._forgotten_in_base()
         if tombstone:
             records.append((tombstone, 0, self._engine.view.lsn))
@@ -200,8 +201,10 @@ class _Writer:
         pages = atlas.encode_pages(self._moved)
         if pages is not None:
             tables.append((FileKind.PAGES, pages, len(pages)))
-        edges = self._edges_between_living()
-        tables.append((FileKind.EDGES, edges, len(edges)))
+        blocks = engine.time_blocks.encode(atlas, self._moved)
+        if blocks is not None:
+            tables.append((FileKind.TIME_BLOCKS, blocks, len(blocks)))
+        tables += graph_tables(trace)
         return {
             kind: write_table(
                 self._files, self._root, self._uuid, self._generation, kind,
@@ -226,18 +229,37 @@ class _Writer:
             sessions["last_id"][number] = id_
         return postings, sessions
 
-    def _edges_between_living(self) -> NDArray[Any]:
-        """Edges whose ends can both still be read: an edge lives and dies with them."""
-        trace = self._engine.trace
-        edges = trace.all_edges()
-        keep = [
-            all(
-                index >= 0 and not 0 < trace.death(index) < SUPERSEDED
-                for index in (trace.index_of(int(edge["src"])), trace.index_of(int(edge["dst"])))
-            )
-            for edge in edges
+
+def graph_tables(trace: Trace, *, ended_after: int = 0) -> list[tuple[FileKind, NDArray[Any], int]]:
+    """The tables of the graph as (kind, records, count); an edge stands there if both its ends can still be read.
+
+    ended_after : links that an `unlink` ended, and archived ids that a `restore` ended, up to this LSN are left out.
+    """
+    graph = trace.graph
+    edges, links, reverse, archived = graph.all_edges(), graph.all_links(), graph.all_reverse(), graph.all_archived()
+    edges = edges[readable(trace, edges["src"]) & readable(trace, edges["dst"])]
+    links, reverse = (
+        table[
+            readable(trace, table["src"])
+            & readable(trace, table["dst"])
+            & ((table["ended"] == 0) | (table["ended"] > ended_after))
         ]
-        return edges[np.array(keep, bool)] if len(edges) else edges
+        for table in (links, reverse)
+    )
+    archived = archived[readable(trace, archived["id"])]
+    archived = archived[(archived["restored"] == 0) | (archived["restored"] > ended_after)]
+    tables = [(FileKind.EDGES, edges), (FileKind.REVERSE, reverse)]
+    tables += [(kind, table) for kind, table in ((FileKind.LINKS, links), (FileKind.ARCHIVED, archived)) if len(table)]
+    return [(kind, table, len(table)) for kind, table in tables]
+
+
+def readable(trace: Trace, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of `ids` can be read: alive, or replaced by a newer version. bool[n]"""
+    indexes = trace.indexes_of(np.ascontiguousarray(ids))
+    out = indexes >= 0
+    deaths = trace.deaths.take(indexes[out], "lsn")
+    out[out] = (deaths == 0) | (deaths >= SUPERSEDED)
+    return out
 
 
 def plan_sessions(

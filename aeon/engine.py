@@ -7,6 +7,7 @@ rebuilds is what was there. One thread applies at a time, in the order of LSNs; 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -17,17 +18,32 @@ from aeon.atlas import Atlas
 from aeon.blob_arena import BlobArena
 from aeon.errors import CorruptionError, NotFoundError
 from aeon.files import FileSystem
-from aeon.format import KEY, SUPERSEDED, EdgeKind, FileKind, OpFlag, OpKind, data_offset, generation_name
+from aeon.format import (
+    KEY,
+    OPTIONAL_FILES,
+    SUPERSEDED,
+    EdgeKind,
+    FileKind,
+    OpFlag,
+    OpKind,
+    data_offset,
+    generation_name,
+)
 from aeon.generation_files import MappedFile
+from aeon.graph import CHANGES, Change, decode_change
 from aeon.key_table import KeyTable, encode_key
 from aeon.manifest import Manifest
 from aeon.operations import Extra, Operation, decode_commit, decode_extra
+from aeon.time_blocks import TimeBlocks
 from aeon.trace import Event, Trace
 
 _PRIVATE = (
     FileKind.EVENT_DEATHS,
     FileKind.ROW_DEATHS,
     FileKind.PAGES,
+    FileKind.LINKS,
+    FileKind.REVERSE,
+    FileKind.ARCHIVED,
 )  # changed in memory while the file stays as it is
 
 
@@ -57,7 +73,7 @@ class Engine:
             kind: MappedFile(files, root, manifest.uuid, kind, entry, private=kind in _PRIVATE)
             for kind, entry in manifest.files.items()
         }
-        missing = set(FileKind) - {FileKind.PAGES} - set(mapped) if mapped else set()
+        missing = set(FileKind) - OPTIONAL_FILES - set(mapped) if mapped else set()
         if missing:
             raise CorruptionError(f"{root}/MANIFEST", 0, expected=f"files {sorted(missing)}", found="no entry")
         ahead = f"{root}/{generation_name(manifest.generation + 1)}/blobs.arena"
@@ -66,6 +82,7 @@ class Engine:
         self.atlas = Atlas(mapped, manifest.dim, manifest.rows, manifest.uuid)
         if self.trace.events.base_count and mapped[FileKind.ROWS].entry.count != mapped[FileKind.CODES].entry.count:
             raise CorruptionError(f"{root}/MANIFEST", 0, expected="as many rows as codes", found=manifest.files)
+        self.time_blocks = TimeBlocks(manifest.dim, mapped.get(FileKind.TIME_BLOCKS))
         self.mapped = mapped
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
         self.deaths_since = 0
@@ -104,6 +121,8 @@ class Engine:
                 id_ += 1
             elif operation.kind == OpKind.FORGET:
                 self._forget(lsn, operation)
+            elif operation.kind in CHANGES:
+                self._change(lsn, decode_change(operation), bytes(operation.blob))
             else:
                 raise ValueError(f"unknown operation {operation.kind}")
         self._published = (self.trace.events.count, self.atlas.codes.count, lsn)
@@ -140,7 +159,7 @@ class Engine:
         if extra.metadata:
             trace.names.note_fields(extra.metadata)
         for ref in extra.refs:
-            trace.link(id_, ref, EdgeKind.REF)
+            trace.graph.add_born(id_, ref, EdgeKind.REF)
         if extra.key is not None:
             self._supersede(lsn, id_, encode_key(extra.namespace, extra.key), operation.timestamp)
 
@@ -156,7 +175,7 @@ class Engine:
             row = self.trace.event(index).row
             if row >= 0:
                 self.atlas.kill(row, lsn)
-            self.trace.link(id_, old_id, EdgeKind.REPLACES)
+            self.trace.graph.add_born(id_, old_id, EdgeKind.REPLACES)
         self.keys.set(key, id_, created)
 
     def _forget(self, lsn: int, operation: Operation) -> None:
@@ -177,6 +196,15 @@ class Engine:
                     self.keys.set(key, 0, 0)
             # What a forgotten memory had replaced goes with it: its key would bring an old version back otherwise.
             pending += [dst for dst, kind in self.trace.edges_from(id_) if kind == EdgeKind.REPLACES]
+
+    def _change(self, lsn: int, change: Change, operation: bytes) -> None:
+        """Carry out an operation on the graph, but for ends that were forgotten meanwhile."""
+        apply_change(self.trace, lsn, change, self._is_readable)
+        self.trace.graph.log.append((lsn, operation))
+
+    def _is_readable(self, id_: int) -> bool:
+        index = self.trace.index_of(id_)
+        return index >= 0 and not 0 < self.trace.death(index) < SUPERSEDED
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -211,6 +239,29 @@ class Engine:
     def event(self, index: int) -> Event:
         """The event at `index`."""
         return self.trace.event(index)
+
+
+def apply_change(trace: Trace, lsn: int, change: Change, is_readable: Callable[[int], bool]) -> None:
+    """Carry out a decoded operation on a trace's graph and names; `check` does the same to prove the tables."""
+    graph, names = trace.graph, trace.names
+    if change.kind == OpKind.LINK:
+        number = names.kind(change.name)
+        for src, dst in change.pairs:
+            if is_readable(src) and is_readable(dst):
+                graph.link(src, dst, number, lsn)
+    elif change.kind == OpKind.UNLINK:
+        number = names.kind(change.name)
+        for src, dst in change.pairs:
+            graph.unlink(src, dst, number, lsn)
+    elif change.kind == OpKind.BRANCH:
+        trunk, session = names.session(change.second), names.session(change.name)
+        names.branch(session, change.parent, lsn, trunk)
+    else:
+        for id_ in change.ids:
+            if change.kind == OpKind.RESTORE:
+                graph.restore(id_, lsn)
+            elif is_readable(id_):
+                graph.archive(id_, change.parent, lsn)
 
 
 def find(view: View, id_: int) -> int:

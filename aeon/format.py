@@ -116,14 +116,14 @@ class FrameType(IntEnum):
 # -- operations ---------------------------------------------------------------------------------------------------
 
 OP = Layout("OP", 32, [
-    ("kind", "u1", 0, "1 = remember, 2 = forget"),
+    ("kind", "u1", 0, "1 remember, 2 forget, 32 link, 33 unlink, 34 archive, 35 restore, 36 branch"),
     ("role", "u1", 1, "1 user, 2 assistant, 3 system, 4 tool, 5 concept, 6 summary"),
     ("flags", "u1", 2, "bit 0: a vector belongs to it; bit 1: text by reference (BLOB_REF); bit 2: it has a key; bit 3: it has metadata"),
     ("reserved", "u1", 3, "zero"),
-    ("extra_bytes", "u4", 4, "bytes of `extra`: msgpack [session, [namespace...], key, metadata, [refs...]], trailing nils cut"),
-    ("text_bytes", "u4", 8, "bytes of text; of `forget`: the ids, u64 each"),
+    ("extra_bytes", "u4", 4, "bytes of `extra`: of `remember` msgpack [session, [namespace...], key, metadata, [refs...]], trailing nils cut; of `link` and `unlink` [kind]; of `branch` [session, session of `parent`]"),
+    ("text_bytes", "u4", 8, "bytes of text; of `forget`, `archive`, `restore`: the ids, u64 each; of `link` and `unlink`: src and dst, u64 each, in pairs"),
     ("vector_bytes", "u4", 12, "bytes of the vector: f4 scale, then dim int8 codes; or dim float32"),
-    ("parent", "u8", 16, "id of the event this one follows from; 0 = none"),
+    ("parent", "u8", 16, "id of the event this one follows from; 0 = none; of `archive`: the summary that stands for them; of `branch`: the event it continues from"),
     ("timestamp", "i8", 24, "microseconds since 1970-01-01 UTC"),
 ])  # fmt: skip
 
@@ -133,6 +133,11 @@ class OpKind(IntEnum):
 
     REMEMBER = 1
     FORGET = 2
+    LINK = 32
+    UNLINK = 33
+    ARCHIVE = 34
+    RESTORE = 35
+    BRANCH = 36
 
 
 class OpFlag:
@@ -159,7 +164,7 @@ FILE_MAGIC = b"AEONFILE"
 FILE_HEADER = Layout("FILE_HEADER", 64, [
     ("magic", "S8", 0, "`AEONFILE`"),
     ("version", "u4", 8, "format version"),
-    ("kind", "u4", 12, "1 blobs, 2 codes, 3 rows, 4 events, 16 event deaths, 17 row deaths, 18 keys, 19 names, 20 sessions, 21 postings, 22 edges, 23 pages"),
+    ("kind", "u4", 12, "1 blobs, 2 codes, 3 rows, 4 events, 16 event deaths, 17 row deaths, 18 keys, 19 names, 20 sessions, 21 postings, 22 edges, 23 pages, 32 links, 33 reverse, 34 archived, 35 time blocks, 36 salience"),
     ("uuid", "S16", 16, "the store's uuid"),
     ("count", "u8", 32, "records in a table; 0 in an arena file, whose length the manifest tells"),
     ("generation", "u8", 40, "the generation that made the file"),
@@ -184,7 +189,19 @@ class FileKind(IntEnum):
     SESSIONS = 20
     POSTINGS = 21
     EDGES = 22
-    PAGES = 23  # may be missing: a small store has none, and any store makes them anew
+    PAGES = 23
+    LINKS = 32
+    REVERSE = 33
+    ARCHIVED = 34
+    TIME_BLOCKS = 35
+    SALIENCE = 36  # a file of its own beside the MANIFEST, of no generation
+
+
+# A generation may lack these. Pages and blocks are made anew; the others are not written where they would be empty, and
+# stores made before there were any have none.
+OPTIONAL_FILES = frozenset(
+    {FileKind.PAGES, FileKind.LINKS, FileKind.REVERSE, FileKind.ARCHIVED, FileKind.TIME_BLOCKS, FileKind.SALIENCE}
+)
 
 
 CODE_DATA_OFFSET = 4096  # codes begin on a page of memory, so that every row is 64-byte aligned in a mapping
@@ -193,7 +210,7 @@ ROW_ALIGNMENT = 64  # bytes; a row's stride is a multiple, so kernels need no ta
 BLOB = Layout("BLOB", 24, [
     ("crc", "u4", 0, "CRC-32C of the rest of this header and of the operation"),
     ("bytes", "u4", 4, "bytes of the operation behind this header; then zeros up to a multiple of 8"),
-    ("id", "u8", 8, "the memory's id; 0 for a `forget`"),
+    ("id", "u8", 8, "the memory's id; 0 for any other operation"),
     ("lsn", "u8", 16, "LSN of its commit; 0 if the text was written ahead of its commit"),
 ])  # fmt: skip
 BLOB_ALIGNMENT = 8
@@ -252,6 +269,22 @@ EDGE = Layout("EDGE", 24, [
     ("reserved", "u4", 20, "zero"),
 ])  # fmt: skip
 
+LINK = Layout("LINK", 40, [
+    ("src", "u8", 0, "id the edge leaves; `links` is sorted by src, lsn, kind and dst"),
+    ("dst", "u8", 8, "id the edge reaches; `reverse`, which holds the edges and parents too, by dst, src, lsn and kind"),
+    ("kind", "u4", 16, "1 ref, 2 replaces, 3 parent, 4 causes, 5 derived_from, 6 summarises, 7 contradicts, 8 contains, 9 repeats; 256 + n = the n-th of `kinds` in the names file"),
+    ("reserved", "u4", 20, "zero"),
+    ("lsn", "u8", 24, "LSN of its commit; 0 = that of src (an edge of `edges`, or a parent)"),
+    ("ended", "u8", 32, "LSN of the `unlink` that ended it; 0 = none"),
+])  # fmt: skip
+
+ARCHIVED = Layout("ARCHIVED", 32, [
+    ("id", "u8", 0, "a memory out of recall; the file is sorted by id, then lsn"),
+    ("by", "u8", 8, "the summary that stands for it; 0 = none"),
+    ("lsn", "u8", 16, "LSN of the `archive`"),
+    ("restored", "u8", 24, "LSN of the `restore` that ended it; 0 = none"),
+])  # fmt: skip
+
 
 # A pages file: PAGES_HEADER, then CURVE_POINT[curve_count], then zeros up to a multiple of 64; PAGE[groups], PAGE[pages];
 # their centroids int8[groups + pages, dim]; then the blocks, those of the groups first, in the same order. A block holds 32
@@ -285,16 +318,40 @@ PAGE = Layout("PAGE", 16, [
 ])  # fmt: skip
 
 
+# A time blocks file: TIME_BLOCKS_HEADER, then columns over blocks, each from a multiple of 64 on: i8 since[blocks], i8
+# until[blocks], f4 scales[blocks, 16], u2 starts[blocks, 17], u2 order[blocks, 1024], i1 codes[blocks, 16, stride].
+TIME_BLOCKS_HEADER = Layout("TIME_BLOCKS_HEADER", 64, [
+    ("blocks", "u8", 0, "blocks; block n is of the rows 1024 n to 1024 n + 1023"),
+    ("last_id", "u8", 8, "id of the last block's last row"),
+    ("rows", "u4", 16, "rows of a block: 1024"),
+    ("centroids", "u4", 20, "centroids of a block: 16"),
+    ("stride", "u4", 24, "bytes of a centroid's codes: dim up to a multiple of 64"),
+    ("reserved", "S36", 28, "zero"),
+])  # fmt: skip
+
+
 class EdgeKind(IntEnum):
     """What an edge means."""
 
     REF = 1
     REPLACES = 2
+    PARENT = 3
+    CAUSES = 4
+    DERIVED_FROM = 5
+    SUMMARISES = 6
+    CONTRADICTS = 7
+    CONTAINS = 8
+    REPEATS = 9
+    NEXT = 10  # of one event of a session to the following one: implied, in no file
+
+
+USER_KINDS_FROM = 256
+USER_KINDS_MAX = 1 << 16
 
 
 LAYOUTS = (
     MANIFEST_HEADER, SEGMENT_HEADER, FRAME, OP, BLOB_REF, FILE_HEADER, BLOB, ROW, EVENT, DEATH, KEY, SESSION, POSTING, EDGE,
-    PAGES_HEADER, CURVE_POINT, PAGE,
+    LINK, ARCHIVED, PAGES_HEADER, CURVE_POINT, PAGE, TIME_BLOCKS_HEADER,
 )  # fmt: skip
 
 RECORDS = {
@@ -306,6 +363,9 @@ RECORDS = {
     FileKind.SESSIONS: SESSION,
     FileKind.POSTINGS: POSTING,
     FileKind.EDGES: EDGE,
+    FileKind.LINKS: LINK,
+    FileKind.REVERSE: LINK,
+    FileKind.ARCHIVED: ARCHIVED,
 }
 
 # -- limits -------------------------------------------------------------------------------------------------------

@@ -187,9 +187,10 @@ def make_filters(
     since: Any = None,
     until: Any = None,
     roles: Any = None,
+    archived: bool = False,
 ) -> Filters:
     """Return checked filters; FilterError or InvalidInputError if one is malformed."""
-    if session is None and namespace is None and where is None and since is None and until is None and roles is None:
+    if all(asked is None for asked in (session, namespace, where, since, until, roles)) and not archived:
         return NO_FILTERS
     sessions = None
     if session is not None:
@@ -210,4 +211,5 @@ def make_filters(
         since=None if since is None else as_timestamp(since, "since"),
         until=None if until is None else as_timestamp(until, "until"),
         where=None if where is None else compile_where(where),
+        archived=bool(archived),
     )

@@ -45,6 +45,7 @@ class Filters:
     since: int | None = None
     until: int | None = None
     where: Where | None = None
+    archived: bool = False  # archived memories too
 
     @property
     def on_columns(self) -> bool:
@@ -142,18 +143,24 @@ def recall(
     """
     engine = view.engine
     atlas = engine.atlas
+    graph = engine.trace.graph
+    hide = not filters.archived and graph.archives
     among = _rows_of(view, select(view, filters))
     available = view.rows if among is None else len(among)
-    want = min(k if filters.where is None else max(_FIRST_BATCH, 4 * k), available)
+    want = min(k if filters.where is None and not hide else max(_FIRST_BATCH, 4 * k), available)
     while True:
         ids, scores = atlas.search_ids(
             query[None], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
         hits: list[Hit] = []
-        for id_, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
+        found = ids[0]
+        hidden = graph.archived_mask(found, view.lsn) if hide else None
+        for n, (id_, score) in enumerate(zip(found.tolist(), scores[0].tolist(), strict=True)):
             if not id_:
                 return hits
+            if hidden is not None and hidden[n]:
+                continue
             index = engine.trace.index_of(id_)
             if filters.where is None or matches(view, index, filters.where):
                 hits.append(Hit(engine, index, id_, score))
@@ -168,11 +175,34 @@ def search_batch(
     view: View, queries: NDArray[np.float32], k: int, filters: Filters, effort: Effort = DEFAULT_EFFORT
 ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
-    atlas = view.engine.atlas
+    atlas, graph = view.engine.atlas, view.engine.trace.graph
     among = _rows_of(view, select(view, filters))
-    return atlas.search_ids(
-        queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact, recall_target=effort.recall_target
-    )
+    if filters.archived or not graph.archives:
+        return atlas.search_ids(
+            queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
+            recall_target=effort.recall_target,
+        )  # fmt: skip
+    available = view.rows if among is None else len(among)
+    ids = np.zeros((len(queries), k), np.uint64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    pending: Sequence[int] = range(len(queries))
+    want = min(max(_FIRST_BATCH, 4 * k), available)
+    while len(pending):
+        found, found_scores = atlas.search_ids(
+            queries[pending], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
+            recall_target=effort.recall_target,
+        )  # fmt: skip
+        short = []
+        for at, n in enumerate(pending):
+            present = found[at] != 0
+            shown = np.flatnonzero(present & ~graph.archived_mask(found[at], view.lsn))[:k]
+            ids[n, : len(shown)] = found[at][shown]
+            scores[n, : len(shown)] = found_scores[at][shown]
+            if len(shown) < k and present.all() and want < available:
+                short.append(n)
+        pending = short
+        want = min(8 * want, available)
+    return ids, scores
 
 
 def _rows_of(view: View, indexes: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

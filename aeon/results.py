@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aeon.format import ROLES
 
@@ -146,6 +146,31 @@ class Hit(Memory):
 
     def _label(self) -> str:
         return f"{self.id} {self.score:.3f} "
+
+
+class Edge(NamedTuple):
+    """An edge of the episode graph: from `src` to `dst` (ids), and its kind by name."""
+
+    src: int
+    dst: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A stretch of time in which something was talked about.
+
+    Attributes
+    ----------
+    since, until : timestamps (us) of its first and its last memory. score : of the best one.
+    ids : the memories, in the order of time. sessions : where they were said.
+    """
+
+    since: int
+    until: int
+    score: float
+    ids: tuple[int, ...]
+    sessions: tuple[str, ...]
 
 
 @dataclass(frozen=True)

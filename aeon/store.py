@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from aeon.atlas_view import AtlasView
 from aeon.checkpoint import write_ahead, write_generation
 from aeon.embedding import Embed, embed_texts
 from aeon.engine import Engine, View, find, is_readable
+from aeon.episodes import Episodes
 from aeon.errors import ClosedError, EmbedderMissingError, InvalidInputError, NotFoundError, ReadOnlyError
 from aeon.files import FileSystem, Lock
 from aeon.format import TEXT_BYTES_INLINE, OpFlag
@@ -38,7 +39,9 @@ from aeon.options import Options, check_recall_target
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.trace_view import TraceView
 from aeon.transaction import Transaction
+from aeon.versions import lineage
 from aeon.wal import Wal
 from aeon_native import dispatch
 
@@ -48,7 +51,7 @@ KERNELS_FROM_COMMITS = 1000  # a process that writes more than this lives long e
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-class Store:
+class Store(Episodes):
     """A memory store. Made by `aeon.open`; safe to share between threads, not between processes after a fork."""
 
     def __init__(
@@ -87,6 +90,11 @@ class Store:
         return AtlasView(
             self._view, self._effort
         )  # made anew: a store that is let go is gone at once, with its descriptors
+
+    @property
+    def trace(self) -> TraceView:
+        """The episode graph, read."""
+        return TraceView(self._view, self._as_query)
 
     # -- guards -------------------------------------------------------------------------------------------------
 
@@ -268,6 +276,8 @@ class Store:
                 for role, flags, parent, timestamp, extra, text, vector in operations
             )  # fmt: skip
             lsn, first_id = self._append(body, len(operations))
+            if self._transaction is not None:
+                self._transaction.sessions += sessions
         self._finish(lsn)
         return list(range(first_id, first_id + len(operations)))
 
@@ -466,6 +476,7 @@ class Store:
         roles: str | Sequence[str] | None = None,
         exact: bool = False,
         recall_target: float | None = None,
+        archived: bool = False,
     ) -> list[Hit]:
         """Return the `k` memories nearest to `query`, best first; fewer only if fewer match.
 
@@ -477,6 +488,7 @@ class Store:
         since, until : since <= timestamp < until; microseconds or datetime.
         exact : score every row that passes the filters.
         recall_target : share of the exact result to find, on average, 0.8 to 0.999; None = as the store was opened with.
+        archived : archived memories too (`archive`, `consolidate`).
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
         Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: tens of microseconds
@@ -484,7 +496,7 @@ class Store:
         """
         view = self._view()
         count = intake.check_count(k, "k")
-        filters = intake.make_filters(session, namespace, where, since, until, roles)
+        filters = intake.make_filters(session, namespace, where, since, until, roles, archived)
         self._require_known_fields(view, filters)
         return recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
 
@@ -534,6 +546,7 @@ class Store:
     def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
         """Return a session's newest `limit` memories in the order they were remembered; with `before`, older than that id.
 
+        A branch goes on from the event it branched off: what came before it, back to the root, is part of its history.
         limit : None = all. An unknown session has no history: []. Cost: proportional to what is returned.
         """
         view = self._view()
@@ -545,10 +558,15 @@ class Store:
         if number is None:
             return []
         found: list[int] = []
-        for indexes in current_events(view, number):
-            if hidden_from is not None:
-                indexes = indexes[trace.take(indexes, "id") < np.uint64(hidden_from)]
-            found = indexes.tolist() + found
+        for part, last in lineage(view, number):
+            for indexes in current_events(view, part):
+                if last:
+                    indexes = indexes[trace.take(indexes, "id") <= np.uint64(last)]
+                if hidden_from is not None:
+                    indexes = indexes[trace.take(indexes, "id") < np.uint64(hidden_from)]
+                found = indexes.tolist() + found
+                if wanted is not None and len(found) >= wanted:
+                    break
             if wanted is not None and len(found) >= wanted:
                 break
         if wanted is not None:
@@ -652,7 +670,8 @@ class Store:
         if self._options.checkpoint_log_bytes and not self._unusable:
             stored = sum(entry.bytes for entry in self._engine.manifest.files.values())
             if wal.bytes_since_checkpoint > stored // 4:
-                self.checkpoint()
+                with suppress(ClosedError):  # closed meanwhile: this commit stands, and `close` synced it
+                    self.checkpoint()
 
     def refresh(self) -> int:
         """Follow the writer: show what was committed since this read-only store was opened; return the LSN reached."""

@@ -7,9 +7,10 @@ grouped by session); what came since the last checkpoint is kept in dicts of lis
 from __future__ import annotations
 
 import bisect
+import weakref
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import numpy as np
@@ -17,14 +18,27 @@ from numpy.typing import NDArray
 
 from aeon.columns import CHUNK_RECORDS, Column
 from aeon.errors import CorruptionError
-from aeon.format import DEATH, EDGE, EVENT, SESSION, SUPERSEDED, EdgeKind, FileKind, cut_preview, data_offset
+from aeon.format import (
+    DEATH,
+    EVENT,
+    SESSION,
+    SUPERSEDED,
+    USER_KINDS_FROM,
+    EdgeKind,
+    FileKind,
+    cut_preview,
+    data_offset,
+)
 from aeon.generation_files import MappedFile
+from aeon.graph import Graph
 from aeon_native import dispatch
 
 _ID, _PREVIOUS, _PARENT, _TIMESTAMP, _SESSION, _NAMESPACE, _ROLE, _FLAGS, _PREVIEW_BYTES, _, _ROW = range(11)
 _EVENT_BYTES = EVENT.size
 _CRC_OFFSET = 60
 _NO_INDEXES = np.empty(0, np.uint32)
+_KINDS = {kind.name.lower(): int(kind) for kind in EdgeKind}
+_KIND_NAMES = {number: name for name, number in _KINDS.items()}
 FIELDS_MAX = 10_000  # distinct metadata paths that are remembered; with more, filters are not checked for unknown ones
 
 
@@ -54,7 +68,13 @@ class Event:
 
 
 class Names:
-    """Sessions, namespaces and metadata fields by number; only ever added to."""
+    """Sessions, namespaces, metadata fields and kinds of edges by number, and where sessions branch off; only ever added to.
+
+    Attributes
+    ----------
+    kinds : names of the edges' kinds that a user defined. branches : by session number: (event it continues from, LSN,
+    session of that event).
+    """
 
     def __init__(self, packed: bytes, path: str) -> None:
         try:
@@ -62,13 +82,49 @@ class Names:
             self.sessions: list[str] = list(stored["sessions"])
             self.namespaces: list[tuple[str, ...]] = [tuple(parts) for parts in stored["namespaces"]]
             self.fields: set[str] = set(stored["fields"])
-            for name in (*self.sessions, *self.fields, *(part for parts in self.namespaces for part in parts)):
+            self.kinds: list[str] = list(stored.get("kinds", ()))
+            self.branches: dict[int, tuple[int, int, int]] = {
+                number: (event, lsn, trunk) for number, event, lsn, trunk in stored.get("branches", ())
+            }
+            parts_of = (part for parts in self.namespaces for part in parts)
+            for name in (*self.sessions, *self.fields, *self.kinds, *parts_of):
                 if type(name) is not str:
                     raise TypeError(f"{name!r} is no name")
+            for number, branch in self.branches.items():
+                if not all(type(value) is int and value >= 0 for value in (number, *branch)):
+                    raise TypeError(f"session {number} cannot branch off as {branch}")
+                if max(number, branch[2]) >= len(self.sessions) or number == branch[2]:
+                    raise ValueError(f"session {number} cannot branch off session {branch[2]}")
         except (msgpack.UnpackException, ValueError, TypeError, KeyError) as error:
             raise CorruptionError(path, 0, expected="a map of names", found=repr(error)) from error
         self.session_numbers = {name: number for number, name in enumerate(self.sessions)}
         self.namespace_numbers = {parts: number for number, parts in enumerate(self.namespaces)}
+        self.branches_from: dict[int, list[int]] = {}  # sessions by the event they continue from
+        for number, (event, _, _) in self.branches.items():
+            self.branches_from.setdefault(event, []).append(number)
+        self.kind_numbers = {name: USER_KINDS_FROM + number for number, name in enumerate(self.kinds)}
+
+    def branch(self, session: int, event: int, lsn: int, trunk: int) -> None:
+        """Let a session continue from an event of the session `trunk`."""
+        if session not in self.branches and session != trunk:
+            self.branches[session] = (event, lsn, trunk)
+            self.branches_from.setdefault(event, []).append(session)
+
+    def kind(self, name: str) -> int:
+        """Number of a kind of edge, which is made if it is new."""
+        number = self.known_kind(name)
+        if number is None:
+            self.kinds.append(name)
+            number = self.kind_numbers[name] = USER_KINDS_FROM + len(self.kinds) - 1
+        return number
+
+    def known_kind(self, name: str) -> int | None:
+        """Number of a kind of edge; None if there is none by that name."""
+        return _KINDS.get(name) or self.kind_numbers.get(name)
+
+    def kind_name(self, number: int) -> str:
+        """Name of a kind of edge."""
+        return _KIND_NAMES.get(number) or self.kinds[number - USER_KINDS_FROM]
 
     def session(self, name: str) -> int:
         """Number of a session, which is made if it is new."""
@@ -107,6 +163,8 @@ class Names:
                 "sessions": self.sessions,
                 "namespaces": [list(parts) for parts in self.namespaces],
                 "fields": sorted(self.fields),
+                "kinds": self.kinds,
+                "branches": [[number, *branch] for number, branch in self.branches.items()],
             }
         )
         return packed
@@ -133,7 +191,8 @@ class Trace:
         self._postings: dict[int, list[int]] = {}
         self._last: dict[int, int] = {}
         self._live: dict[int, int] = {}
-        self._edges: dict[int, list[tuple[int, int]]] = {}
+        myself = weakref.ref(self)  # alive whenever its graph is asked
+        self.graph = Graph(files, lambda: cast("Trace", myself()).base_parents())
 
     def _content(self, kind: FileKind, dtype: np.dtype[Any]) -> NDArray[Any]:
         return self._files[kind].content() if kind in self._files else np.empty(0, dtype)
@@ -162,8 +221,8 @@ class Trace:
         return self._content(FileKind.POSTINGS, np.dtype("<u4")).view(np.uint32)
 
     @cached_property
-    def _base_edges(self) -> NDArray[Any]:
-        return self._content(FileKind.EDGES, EDGE.dtype)
+    def _base_ids(self) -> NDArray[np.uint64]:
+        return np.ascontiguousarray(self.events.base["id"])
 
     # -- writing (under the index lock) -------------------------------------------------------------------------
 
@@ -185,6 +244,8 @@ class Trace:
         self._postings.setdefault(session, []).append(index)
         self._last[session] = id_
         self._live[session] = self._live.get(session, 0) + 1
+        if parent:
+            self.graph.add_born(id_, parent, EdgeKind.PARENT)
         return index
 
     def kill(self, index: int, lsn: int, *, superseded: bool) -> bool:
@@ -198,10 +259,6 @@ class Trace:
             session = self.event(index).session
             self._live[session] = self._live.get(session, 0) - 1
         return True
-
-    def link(self, src: int, dst: int, kind: EdgeKind) -> None:
-        """Add an edge."""
-        self._edges.setdefault(src, []).append((dst, kind))
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -278,6 +335,10 @@ class Trace:
             records = self.events.base[first : first + CHUNK_RECORDS]
             for index in np.flatnonzero(event_checksums(records) != records["crc"])[:1].tolist():
                 self._verify_one(first + index)
+            start = max(first - 1, 0)
+            ids = self.events.base["id"][start : first + CHUNK_RECORDS]
+            for index in np.flatnonzero(ids[1:] <= ids[:-1])[:1].tolist():
+                self._verify_one(start + index + 1)
             self._verified[chunk] = True
 
     def death(self, index: int) -> int:
@@ -322,23 +383,42 @@ class Trace:
         return (int(base[session]["live"]) if session < len(base) else 0) + self._live.get(session, 0)
 
     def edges_from(self, id_: int) -> list[tuple[int, int]]:
-        """(dst, kind) of the edges that leave `id_`, in order of creation."""
-        base = self._base_edges
-        found: list[tuple[int, int]] = []
-        if len(base):
-            at = bisect.bisect_left(base["src"], id_)
-            while at < len(base) and int(base[at]["src"]) == id_:
-                found.append((int(base[at]["dst"]), int(base[at]["kind"])))
-                at += 1
-        return found + self._edges.get(id_, [])
+        """(dst, kind) of the edges that were born with `id_`, in order of creation."""
+        return self.graph.edges_from(id_)
 
-    # -- for a checkpoint ---------------------------------------------------------------------------------------
+    def indexes_of(self, ids: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """`index_of` for many ids at once: int64[n]; the events found in the generation are verified."""
+        count = self.events.base_count
+        out = np.full(len(ids), -1, np.int64)
+        late = ids >= np.uint64(self.tail_first_id)
+        if late.any():
+            indexes = (ids[late] - np.uint64(self.tail_first_id)).astype(np.int64) + count
+            out[late] = np.where(indexes < self.events.count, indexes, -1)
+        if count and not late.all():
+            early = ids[~late]
+            gapless = self._base_id(count - 1) - self._base_first_id == count - 1
+            if gapless:
+                at = early.astype(np.int64) - self._base_first_id
+            else:
+                at = np.searchsorted(self._base_ids, early)
+            at = np.where((at >= 0) & (at < count), at, count - 1)
+            self._verify_touched(at)
+            found = self.events.base["id"][at] == early
+            if gapless and not found.all():  # not told by the ends: a damaged id, or one beyond the ends
+                for n in np.flatnonzero(~found).tolist():
+                    self.index_of(int(early[n]))
+            out[~late] = np.where(found, at, -1)
+        return out
 
-    def all_edges(self) -> NDArray[Any]:
-        """Every edge as EDGE[n], sorted by src, then in order of creation."""
-        tail = [(src, dst, kind, 0) for src, edges in self._edges.items() for dst, kind in edges]
-        merged = np.concatenate([self._base_edges, np.array(tail, EDGE.dtype)])
-        return merged[np.argsort(merged["src"], kind="stable")]
+    def base_parents(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Ids and parents of the generation's events, verified: uint64[n] each."""
+        self._verify_chunks(np.flatnonzero(~self._verified))
+        return self._base_ids, np.ascontiguousarray(self.events.base["parent"])
+
+    def _verify_touched(self, indexes: NDArray[np.int64]) -> None:
+        if not self._verified.all():
+            chunks = np.unique(indexes // CHUNK_RECORDS)
+            self._verify_chunks(chunks[~self._verified[chunks]])
 
 
 def event_checksums(events: NDArray[Any]) -> NDArray[np.uint32]:

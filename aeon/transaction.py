@@ -10,6 +10,11 @@ class Transaction:
         self.first_id = self.next_id = first_id
         self.bodies: list[bytes] = []
         self.forgotten: set[int] = set()
+        self.links: dict[tuple[int, int, str], bool] = {}  # (src, dst, kind): made (True) or ended (False)
+        self.archived: dict[int, bool] = {}  # archived (True) or restored (False)
+        self.concepts: dict[tuple[tuple[str, ...], str], int] = {}
+        self.sessions: list[str] = []  # of the memories it adds, in order
+        self.branches: set[str] = set()
 
     def add(self, body: bytes, ids: int) -> int:
         """Add operations and return the first id of the memories among them."""

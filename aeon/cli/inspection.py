@@ -218,7 +218,12 @@ def _what(name: str, counts: bool) -> str:
         "names": "sessions, namespaces, fields",
         "sessions": "where a session's events are",
         "postings": "events by session",
-        "edges": "links between memories",
+        "edges": "refs, and versions replaced",
+        "links": "edges made later",
+        "reverse": "all edges by what they reach",
+        "archived": "memories out of recall",
+        "time-blocks": "centroids of stretches of time",
+        "salience": "how often memories were recalled",
         "pages": "the index: vectors by neighbourhood",
     }
     told = known.get(name.rpartition("/")[2].partition(".")[0], "not aeon's")

@@ -372,15 +372,17 @@ def _operation(file: StoreFile, at: int, end: int, id_: int, *, with_vector: boo
     if kind not in set(OpKind):
         part.problem = f"kind {kind} is unknown"
         return part
-    part.label = f"remember {id_}" if kind == OpKind.REMEMBER else "forget"
+    part.label = f"remember {id_}" if kind == OpKind.REMEMBER else OpKind(kind).name.lower()
     if at + total > min(end, file.size):
         part.problem = f"{total} bytes, beyond the end of what holds it"
         return part
     part.size = total
     text_at = at + OP.size + sizes[0]
-    if kind == OpKind.FORGET:
+    if kind != OpKind.REMEMBER:
         ids = np.frombuffer(file.read(text_at, min(sizes[1], 8 * _NUMBERS_SHOWN) // 8 * 8), "<u8").tolist()
         part.told = {"count": sizes[1] // 8, "ids": ids}
+        if sizes[0]:
+            part.told["name"] = _name(file.read(at + OP.size, min(sizes[0], _EXTRA_BYTES_MAX)))
         return part
     part.told["flags"] = _flags(flags)
     try:
@@ -401,6 +403,13 @@ def _operation(file: StoreFile, at: int, end: int, id_: int, *, with_vector: boo
         part.told["vector"] = _vector(file, text_at + sizes[1], sizes[2])
     part.told = {name: value for name, value in part.told.items() if value not in (None, [], {})}
     return part
+
+
+def _name(packed: bytes) -> Any:
+    try:
+        return msgpack.unpackb(packed)
+    except (ValueError, msgpack.UnpackException) as error:
+        return f"not a name ({error})"
 
 
 def _text(file: StoreFile, at: int, size: int) -> str:
@@ -549,7 +558,7 @@ def _record(layout: Layout, kind: FileKind, data: bytes, at: int, index: int) ->
         lsn = part.value("lsn")
         ended = f"{'replaced' if lsn & SUPERSEDED else 'forgotten'} by LSN {lsn & ~SUPERSEDED}"
         part.told = {"state": ended if lsn else "alive"}
-    elif kind == FileKind.EDGES:
+    elif kind in (FileKind.EDGES, FileKind.LINKS, FileKind.REVERSE):
         number = part.value("kind")
         part.told = {"kind": EdgeKind(number).name.lower()} if number in set(EdgeKind) else {}
     return part

@@ -68,7 +68,7 @@ class Specimen:
 
 
 def make_specimen(rows: str = "int8") -> Specimen:
-    """A store of some 14 KB: two checkpoints, keys, refs, forgotten and replaced memories, a text by reference, a log."""
+    """A store of some 14 KB: two checkpoints, keys, refs, links, forgotten and replaced memories, a long text, a log."""
 
     def text(words: str, n: int, **more: Any) -> Text:
         vector = tuple(float((n * 7 + d * 3) % 11 - 5) + 0.25 for d in range(DIM))
@@ -81,12 +81,19 @@ def make_specimen(rows: str = "int8") -> Specimen:
         Step("remember", (text("the plan", 8, key="plan", metadata={"topic": "tea", "n": 8}),)),
         Step("remember", (text("refers to two", 9, refs=(1, 3), parent=2),)),
         Step("remember", (text("long " * 100, 10, metadata={"topic": "rain"}),)),
+        Step("link", ids=(9, 2, 3), topic="causes"),
+        Step("link", ids=(1, 9), topic="echoes"),
+        Step("archive", ids=(2, 10)),
+        Step("branch", ids=(3,), topic="branch 0"),
         Step("checkpoint"),
+        Step("unlink", ids=(9, 3), topic="causes"),
+        Step("restore", ids=(10,)),
         Step("remember", (text("a better plan", 11, key="plan"),)),
         Step("forget", ids=(4,)),
         Step("remember", (Text("no vector 漢字", "cellar", "assistant", 5),)),
         Step("checkpoint"),
         Step("remember", (text("only in the log", 12, refs=(9,)),)),
+        Step("link", ids=(13, 1), topic="contradicts"),
         Step("remember", (text("the best plan", 13, key="plan"),)),
         Step("remember", (text("long too " * 50, 14),)),
         Step("forget", ids=(5,)),  # two in a row: nothing but their LSNs tells which came first
@@ -314,7 +321,7 @@ def wrong_answers(store: Store, state: State) -> bool:
     ask(
         "sessions",
         lambda: {info.name: info.count for info in store.sessions()},
-        {s: len(i) for s, i in state.history.items() if i},
+        {name: count for name, count in state.counts.items() if count},
     )
     for namespace, key in KEYS:
         found = state.keys.get((namespace, key))
@@ -326,7 +333,15 @@ def wrong_answers(store: Store, state: State) -> bool:
         lambda: {hit.id for hit in store.recall([1.0] * DIM, 9, where={"topic": "tea"})},
         with_topic(state, "tea"),
     )
-    ask("count", lambda: len(store), sum(len(ids) for ids in state.history.values()))
+    ask("count", lambda: len(store), sum(state.counts.values()))
+    for kind in {kind for _, _, kind in state.links}:
+        for id_ in state.memories:
+            leave = {dst for src, dst, name in state.links if src == id_ and name == kind}
+            ask(f"{kind} of {id_}", lambda i=id_, k=kind: {e.dst for e in store.trace.neighbours(i, k, "out")}, leave)
+            reach = {src for src, dst, name in state.links if dst == id_ and name == kind}
+            ask(f"{kind} to {id_}", lambda i=id_, k=kind: {e.src for e in store.trace.neighbours(i, k, "in")}, reach)
+    for id_ in state.memories:
+        ask(f"archived {id_}", lambda i=id_: store.trace.is_archived(i), id_ in state.archived)
     return refused
 
 

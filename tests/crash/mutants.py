@@ -98,5 +98,14 @@ MUTANTS = (
     Mutant("recovery forgets where texts ahead end", "blob_arena", "            self.ahead_end = max(self.ahead_end, padded(offset + BLOB.size + count, BLOB_ALIGNMENT))\n", "            pass\n"),
     Mutant("the log that a generation covers is replayed again", "checkpoint", "next_id=next_id, segment=segment, files={", "next_id=next_id, segment=old.segment, files={"),
     Mutant("a checkpoint forgets how many ids were given out", "checkpoint", "lsn=engine.view.lsn, next_id=next_id,", "lsn=engine.view.lsn, next_id=old.next_id,"),
+    # -- the graph ---------------------------------------------------------------------------------------------
+    Mutant("a checkpoint leaves links out of the arena", "checkpoint", "        records += [(operation, 0, lsn) for lsn, operation in self._engine.trace.graph.log]\n", ""),
+    Mutant("a checkpoint forgets links of the generation before", "graph", "np.concatenate([self.base_links, np.array(tail, LINK.dtype)])", "np.array(tail, LINK.dtype)"),
+    Mutant("an edge outlives an end", "checkpoint", "edges[readable(trace, edges[\"src\"]) & readable(trace, edges[\"dst\"])]", "edges[readable(trace, edges[\"src\"])]"),
+    Mutant("an unlink is not kept", "graph", "                base[\"ended\"][at] = lsn\n", "                base[\"ended\"][at] = 0\n"),
+    Mutant("a restore is not kept", "graph", "                base[\"restored\"][at] = lsn\n", "                base[\"restored\"][at] = 0\n"),
+    Mutant("branches are not written", "trace", "[[number, *branch] for number, branch in self.branches.items()]", "[]"),
+    Mutant("the order of operations without an event is not checked", "check", "        if lsn < self._last_change:\n", "        if False:\n"),
+    Mutant("the order of events in a chunk is not checked", "trace", "            for index in np.flatnonzero(ids[1:] <= ids[:-1])[:1].tolist():\n", "            for index in ():\n"),
     Mutant("a failed write leaves its descriptor open", "generation_files", "                except BaseException:\n                    self._file.close()\n                    raise\n", "                except BaseException:\n                    raise\n"),
 )  # fmt: skip

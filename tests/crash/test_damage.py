@@ -18,8 +18,8 @@ def specimen(request: pytest.FixtureRequest) -> Specimen:
 
 def test_the_specimen_has_every_kind_of_file(specimen: Specimen) -> None:
     names = {path.rpartition("/")[2].partition(".")[0] for path in specimen.contents}
-    # A page index comes with thousands of rows only.
-    kinds = {kind.name.lower().replace("_", "-") for kind in FileKind} - {"pages"}
+    # A page index and time blocks come with thousands of rows only, the salience file with recalls.
+    kinds = {kind.name.lower().replace("_", "-") for kind in FileKind} - {"pages", "time-blocks", "salience"}
     assert names >= {"MANIFEST", *kinds} and sum(path.endswith(".wal") for path in specimen.contents) >= 2
     assert sum(len(data) for data in specimen.contents.values()) < 20_000
 

@@ -33,8 +33,11 @@ from tests.crash.workloads import DIM, SESSIONS, Model, State, Step, _Maker, car
 
 _SETTINGS = {"segment_bytes_max": 1 << 14, "segment_growth_bytes": 1 << 12}
 _COMMITS_MAX = 1500  # then a new store is begun: reading everything after each kill costs in proportion
-_KINDS = ("remember", "upsert", "many", "forget", "forget_topic", "transaction", "abort", "checkpoint", "flush")
-_WEIGHTS = (30, 12, 8, 8, 2, 6, 2, 1, 2)
+_KINDS = (
+    "remember", "upsert", "many", "forget", "forget_topic", "transaction", "abort", "checkpoint", "flush", "link", "unlink",
+    "archive", "restore",
+)  # fmt: skip
+_WEIGHTS = (30, 12, 8, 8, 2, 6, 2, 1, 2, 6, 2, 2, 1)
 _WRITERS = 4
 
 

@@ -62,7 +62,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, flush, reopen or kill."""
+    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, flush, reopen or kill; or on the graph:
+    link, unlink (ids: src and its dsts; topic: the kind), archive, restore, branch (topic: the session), consolidate, undo.
+    """
 
     kind: str
     texts: tuple[Text, ...] = ()
@@ -89,13 +91,17 @@ class Workload:
 
 @dataclass(frozen=True)
 class State:
-    """What a store must show: memories by id, alive ids per session, the id each key names, and ids with a vector."""
+    """What a store must show: memories by id, alive ids per session with what it branched off, how many are its own, the id
+    each key names, ids that search finds, links, archived ids."""
 
     memories: dict[int, tuple[Any, ...]]
     history: dict[str, tuple[int, ...]]
+    counts: dict[str, int]
     keys: dict[tuple[tuple[str, ...], str], int]
     searchable: frozenset[int]
     next_id: int
+    links: frozenset[tuple[int, int, str]] = frozenset()
+    archived: frozenset[int] = frozenset()
 
 
 class Model:
@@ -108,6 +114,9 @@ class Model:
         self._current: set[int] = set()
         self._replaced: dict[int, int] = {}
         self._keys: dict[tuple[tuple[str, ...], str], int] = {}
+        self._links: dict[tuple[int, int, str], None] = {}
+        self._archived: dict[int, int] = {}
+        self.branches: dict[str, int] = {}
         self.next_id = 1
 
     def kept_vector(self, vector: tuple[float, ...]) -> bytes:
@@ -166,12 +175,48 @@ class Model:
         """Whether any memory ever had metadata."""
         return any(text.metadata for text in self._texts.values())
 
+    def links(self) -> list[tuple[int, int, str]]:
+        """Links whose ends can both be read."""
+        return [link for link in self._links if link[0] in self._memories and link[1] in self._memories]
+
+    def archived(self) -> list[int]:
+        """Readable ids that are out of recall."""
+        return [id_ for id_ in self._archived if id_ in self._memories]
+
+    def leads(self, src: int, dst: int, kind: str) -> bool:
+        """Whether links of a kind lead from one memory to another."""
+        reached, before = {src}, 0
+        while len(reached) > before:
+            before = len(reached)
+            reached |= {end for start, end, name in self.links() if start in reached and name == kind}
+        return dst in reached
+
+    def current(self) -> list[int]:
+        """Ids that the history shows."""
+        return sorted(self._current)
+
+    def session_of(self, id_: int) -> str:
+        """Session of a memory, forgotten ones too."""
+        return self._texts[id_].session
+
+    def past(self, session: str) -> tuple[int, ...]:
+        """Ids in a session's history, back to the root."""
+        own = tuple(i for i in sorted(self._current) if self._texts[i].session == session)
+        event = self.branches.get(session)
+        if event is None:
+            return own
+        return tuple(i for i in self.past(self._texts[event].session) if i <= event) + own
+
     def state(self) -> State:
         """A copy of what there is now."""
         current = sorted(self._current)
-        history = {name: tuple(i for i in current if self._texts[i].session == name) for name in SESSIONS}
-        searchable = frozenset(i for i in current if self._texts[i].vector is not None)
-        return State(dict(self._memories), history, dict(self._keys), searchable, self.next_id)
+        names = (*SESSIONS, *self.branches)
+        counts = {name: sum(self._texts[i].session == name for i in current) for name in names}
+        searchable = frozenset(i for i in current if self._texts[i].vector is not None and i not in self._archived)
+        return State(
+            dict(self._memories), {name: self.past(name) for name in names}, counts, dict(self._keys), searchable,
+            self.next_id, frozenset(self.links()), frozenset(self.archived()),
+        )  # fmt: skip
 
     def apply(self, step: Step) -> bool:
         """Carry out a step; whether it is a commit."""
@@ -185,6 +230,34 @@ class Model:
             return sum(self.forget(id_) for id_ in self.with_topic(step.topic)) > 0
         if step.kind == "transaction":
             return sum(self.apply(inner) for inner in step.inner) > 0
+        return self._apply_to_graph(step)
+
+    def _apply_to_graph(self, step: Step) -> bool:
+        if step.kind == "link":
+            new = [(step.ids[0], dst, step.topic) for dst in step.ids[1:]]
+            new = [link for link in new if link not in self.links()]
+            for link in new:
+                self._links.pop(link, None)
+                self._links[link] = None
+            return bool(new)
+        if step.kind == "unlink":
+            gone = [
+                link
+                for link in self.links()
+                if link[0] == step.ids[0] and link[1] in step.ids[1:] and link[2] == step.topic
+            ]
+            for link in gone:
+                del self._links[link]
+            return bool(gone)
+        if step.kind == "archive":
+            new_ids = [id_ for id_ in step.ids if id_ not in self._archived]
+            self._archived.update(dict.fromkeys(new_ids, 0))
+            return bool(new_ids)
+        if step.kind == "restore":
+            return sum(self._archived.pop(id_, None) is not None for id_ in step.ids) > 0
+        if step.kind == "branch":
+            self.branches[step.topic] = step.ids[0]
+            return True
         return False
 
 
@@ -201,11 +274,14 @@ def with_one_more(state: State, text: Text, rows: str) -> State:
     model.next_id = state.next_id
     id_ = model.remember(text)
     one = model.state()
-    history = dict(state.history)
+    history, counts = dict(state.history), dict(state.counts)
+    assert text.session in SESSIONS, "a session that none can branch off at this id"
     history[text.session] = (*history[text.session], id_)
-    return State(
-        {**state.memories, **one.memories}, history, state.keys, state.searchable | one.searchable, one.next_id
-    )
+    counts[text.session] += 1
+    return replace(
+        state, memories={**state.memories, **one.memories}, history=history, counts=counts,
+        searchable=state.searchable | one.searchable, next_id=one.next_id,
+    )  # fmt: skip
 
 
 # -- making workloads ---------------------------------------------------------------------------------------------
@@ -234,7 +310,7 @@ class _Maker:
             text=(self.words(60, 90) + " " if long else "")
             + self.words(1, 8)
             + pick.choice(["", " é", " 漢字", " 🌱"]),
-            session=pick.choice(SESSIONS),
+            session=pick.choice((*SESSIONS, *self.model.branches)),
             role=pick.choice(("user", "assistant", "tool")),
             timestamp=self.clock,
             namespace=namespace if key else pick.choice(((), ("team",), ("team", "b"))),
@@ -267,6 +343,9 @@ class _Maker:
             inner = [Step("remember", (self.text(),)), Step("remember", (self.text(key=True),))]
             if readable:
                 inner.insert(1, Step("forget", ids=(self.random.choice(readable),)))
+            elif self.random.random() < 0.5:
+                first = self.model.next_id
+                inner.append(Step("link", ids=(first, first + 1), topic="causes"))
             # Reads inside a transaction show the store as it was before, so refs must not reach what it forgets.
             gone = {id_ for step in inner for id_ in step.ids}
             inner = [
@@ -276,14 +355,39 @@ class _Maker:
             return Step(kind, inner=tuple(inner))
         if kind in ("checkpoint", "flush"):
             return Step(kind)
+        if kind in _ON_GRAPH and readable:
+            return self._on_graph(kind, readable)
         if kind in ("reopen", "kill"):
             return Step(kind, durability=self.random.choice(("full", "full", "normal", "off")))
         return Step("remember", (self.text(),))
 
+    def _on_graph(self, kind: str, readable: list[int]) -> Step:
+        pick, links, archived = self.random, self.model.links(), self.model.archived()
+        if kind == "link" and len(readable) > 1:
+            src, *dsts = pick.sample(readable, min(len(readable), pick.randint(2, 3)))
+            name = pick.choice(LINK_KINDS)
+            dsts = [dst for dst in dsts if not self.model.leads(dst, src, name)]
+            if dsts:
+                return Step(kind, ids=(src, *dsts), topic=name)
+        if kind == "unlink" and links:
+            src, dst, name = pick.choice(links)
+            return Step(kind, ids=(src, dst), topic=name)
+        if kind == "archive":
+            return Step(kind, ids=tuple(pick.sample(readable, min(len(readable), pick.randint(1, 3)))))
+        if kind == "restore" and archived:
+            return Step(kind, ids=(pick.choice(archived),))
+        if kind == "branch":
+            return Step(kind, ids=(pick.choice(readable),), topic=f"branch {len(self.model.branches)}")
+        return Step("remember", (self.text(),))
+
+
+LINK_KINDS = ("causes", "contradicts", "echoes")
+_ON_GRAPH = ("link", "unlink", "archive", "restore", "branch")
 
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
-    ("checkpoint", 2), ("flush", 1), ("reopen", 1), ("kill", 2),
+    ("checkpoint", 2), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1), ("archive", 1), ("restore", 1),
+    ("branch", 1),
 )  # fmt: skip
 
 
@@ -377,6 +481,14 @@ def carry_out(store: Store, step: Step) -> None:
                 raise KeyError("changed my mind")
         except KeyError:
             pass
+    elif step.kind in ("link", "unlink"):
+        (store.link if step.kind == "link" else store.unlink)(step.ids[0], step.ids[1:], step.topic)
+    elif step.kind == "archive":
+        store.archive(step.ids)
+    elif step.kind == "restore":
+        store.restore(step.ids)
+    elif step.kind == "branch":
+        store.branch(step.ids[0], step.topic)
     elif step.kind == "checkpoint":
         store.checkpoint()
     elif step.kind == "flush":
@@ -471,8 +583,11 @@ def difference(store: Store, state: State) -> str:
         if shown != ids:
             return f"history of {session} is {shown}, expected {ids}"
     counts = {info.name: info.count for info in store.sessions()}
-    if counts != {name: len(ids) for name, ids in state.history.items() if ids}:
-        return f"sessions are {counts}, expected {state.history}"
+    if counts != {name: count for name, count in state.counts.items() if count}:
+        return f"sessions are {counts}, expected {state.counts}"
+    wrong = _difference_of_graphs(store, state)
+    if wrong:
+        return wrong
     for namespace, key in KEYS:
         named = store.get_key(key, namespace)
         if (named.id if named is not None else None) != state.keys.get((namespace, key)):
@@ -482,3 +597,18 @@ def difference(store: Store, state: State) -> str:
     if reached != state.searchable:
         return f"vector search reaches {sorted(reached)}, expected {sorted(state.searchable)}"
     return ""
+
+
+def _difference_of_graphs(store: Store, state: State) -> str:
+    """Links from both their ends, and what is archived."""
+    known = [kind for kind in LINK_KINDS if store._engine.trace.names.known_kind(kind) is not None]
+    for direction in ("out", "in"):
+        links = {
+            tuple(edge)
+            for id_ in state.memories
+            for edge in store.trace.neighbours(id_, known, direction)  # type: ignore[arg-type]
+        }
+        if links != state.links:
+            return f"links are {sorted(links)} going {direction}, expected {sorted(state.links)}"
+    archived = {id_ for id_ in state.memories if store.trace.is_archived(id_)}
+    return "" if archived == state.archived else f"archived are {archived}, expected {set(state.archived)}"

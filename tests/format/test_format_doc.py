@@ -180,7 +180,8 @@ class Decoder:
             expected = (4 + self.dim if self.rows == "int8" else 4 * self.dim) if values["flags"] & 1 else 0
             assert values["vector_bytes"] == expected
         else:
-            assert values["kind"] == 2 and values["text_bytes"] % 8 == 0
+            assert values["kind"] in (2, 32, 33, 34, 35, 36) and values["text_bytes"] % 8 == 0
+            assert len(msgpack.unpackb(values["extra"] or b"\x90")) == {32: 1, 33: 1, 36: 2}.get(values["kind"], 0)
         return values, at
 
     def log(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -279,9 +280,16 @@ def written(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.Monk
             ["one", "two", "three"], eye[:3], keys=["k", None, "l"], session=["s", "t", "s"], metadata={"n": 1}
         )
         store.remember("long " * 30, eye[3], namespace=("a", "b"), refs=[1, 2], timestamp=-7)
+        assert store.link(4, [1, 2], "causes") == 2
+        assert store.unlink(4, 1, "causes") == 1
+        store.link(4, 3, "my own")
+        store.branch(4, "branch")
+        store.archive([1, 4])
+        store.restore(4)
         store.forget(2)
         store.checkpoint()
         store.remember("one again", -eye[0], key="k", role="assistant", parent=1, metadata={"deep": {"er": [1, None]}})
+        store.link(5, 1, "my own")
         store.forget(3)
         store.remember("gone before it reached a generation")
         store.forget(6)
@@ -289,6 +297,7 @@ def written(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.Monk
         for n in range(12):
             store.remember(f"in the log {n} é", eye[n % 5], session="u", key=f"u{n % 3}")
         store.remember("also long " * 20, refs=[5])
+        store.link(5, 7, "causes")
         store.forget([4, 8])
     return path
 
@@ -312,7 +321,8 @@ def test_a_store_is_read_with_the_document_alone(written: Path) -> None:
     blobs = decoder.blobs()
     names_data, names_at = decoder.file(19)
     names = msgpack.unpackb(names_data[names_at:])
-    assert set(names) == {"sessions", "namespaces", "fields"}
+    assert set(names) == {"sessions", "namespaces", "fields", "kinds", "branches"}
+    assert names["kinds"] == ["my own"]
     assert set(names["fields"]) == {"n", "deep", "deep.er"}
     events_data, events_at = decoder.file(4)
     events = decoder.table(4, "EVENT")
@@ -359,6 +369,21 @@ def test_a_store_is_read_with_the_document_alone(written: Path) -> None:
     assert keys == {id_ for id_, memory in found.items() if memory["key"] and not memory["death"]}
     edges = [(record["src"], record["dst"], record["kind"]) for record in decoder.table(22, "EDGE")]
     assert edges == [(4, 1, 1), (5, 1, 2)], "the ref to the forgotten memory went with it"
+    links = [tuple(record.values()) for record in decoder.table(32, "LINK")]
+    assert [link[:4] for link in links] == [(4, 1, 4, 0), (5, 1, 256, 0)]
+    made, (unlinked, *_) = [link[4] for link in links], [link[5] for link in links]
+    assert made[0] < unlinked < made[1] and links[1][5] == 0
+    whole = [*links, *((src, dst, kind, 0, 0, 0) for src, dst, kind in [*edges, (5, 1, 3)])]
+    reverse = [tuple(record.values()) for record in decoder.table(33, "LINK")]
+    assert reverse == sorted(whole, key=lambda link: (link[1], link[0], link[4], link[2]))
+    archived = [tuple(record.values()) for record in decoder.table(34, "ARCHIVED")]
+    assert [record[:2] for record in archived] == [(1, 0), (4, 0)]
+    assert archived[0][2] == archived[1][2] < archived[1][3] and not archived[0][3]
+    assert names["branches"] == [
+        [names["sessions"].index("branch"), 4, archived[0][2] - 1, names["sessions"].index("default")]
+    ]
+    kept = [(header["lsn"], content[0]) for header, content in blobs.values() if not header["id"] and header["lsn"]]
+    assert [kind for _, kind in kept] == [32, 33, 32, 36, 34, 35, 32, 2]
 
     for lsn, id_, operation in decoder.log():
         if id_:
@@ -385,7 +410,7 @@ def test_a_store_is_read_with_the_document_alone(written: Path) -> None:
                 "metadata": metadata or {}, "refs": refs or [], "role": operation["role"], "timestamp": operation["timestamp"],
                 "parent": operation["parent"] or None, "death": 0, "vector": vector,
             }  # fmt: skip
-        else:
+        elif operation["kind"] == 2:
             for gone in np.frombuffer(operation["text"], "<u8").tolist():
                 found[gone]["death"] = lsn
 

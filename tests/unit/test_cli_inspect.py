@@ -25,7 +25,11 @@ def store(tmp_path: Path) -> Path:
             "Gravy is a bloodhound.", session="pets", metadata={"topic": "dog"}, refs=[made.remember("First.")]
         )
         made.remember("We meet at nine.", key="stand-up")
-        made.remember("We meet at ten.", key="stand-up")
+        with made.transaction():
+            made.remember("We meet at ten.", key="stand-up")
+            made.link(2, [1, 3], "my own")
+            made.archive(1)
+            made.branch(2, "branch")
         made.checkpoint()
         made.remember("long " * 300_000, session="long")
         made.remember_many([f"turn {n}" for n in range(30)])
@@ -67,8 +71,9 @@ def test_every_file_is_described_whole(capsys: pytest.CaptureFixture[str], store
             at += part["bytes"]
         assert at == path.stat().st_size
         seen |= {part["structure"] for part in parts}
-    # A BLOB_REF stands inside an OP, where a text would; a small store has no pages.
-    assert {layout.name for layout in LAYOUTS} - seen <= {"BLOB_REF", "PAGES_HEADER", "CURVE_POINT", "PAGE"}
+    # A BLOB_REF stands inside an OP, where a text would; a small store has no pages and no blocks.
+    large = {"PAGES_HEADER", "CURVE_POINT", "PAGE", "TIME_BLOCKS_HEADER"}
+    assert {layout.name for layout in LAYOUTS} - seen <= {"BLOB_REF"} | large
 
 
 def test_fields_are_those_of_the_format(capsys: pytest.CaptureFixture[str], store: Path) -> None:

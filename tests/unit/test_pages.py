@@ -74,7 +74,19 @@ def find(
     none, scratch, stats = np.empty(0, np.uint8), np.empty(scratch_bytes(index.dim), np.uint8), np.zeros(3, np.int64)
     probes, beam = min(probes, max(1, snapshot.pages)), max(1, snapshot.groups)
     dispatch.kernels.search_pages(
-        snapshot.ctx, query[None], snapshot.rows, (1 << 63) - 1, probes, beam, 9.0, none, scratch, scores, rows, counts, stats
+        snapshot.ctx,
+        query[None],
+        snapshot.rows,
+        (1 << 63) - 1,
+        probes,
+        beam,
+        9.0,
+        none,
+        scratch,
+        scores,
+        rows,
+        counts,
+        stats,
     )
     return rows[0, : counts[0]].tolist()
 

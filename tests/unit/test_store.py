@@ -714,11 +714,13 @@ def test_check_finds_a_flipped_byte_in_every_file(open_store: Any, path: Path, v
     store = open_store()
     store.remember_many(["a", "b"], vectors(2), keys=["k", None])
     store.remember("c", vectors(2)[1], refs=[1], metadata={"n": 1})
+    store.link(3, 2, "causes")
+    store.archive(1)
     store.checkpoint()
     store.remember("in the log")
     store.close()
     files = [file for file in path.rglob("*") if file.is_file() and file.name != "LOCK"]
-    assert len(files) == 13
+    assert len(files) == 16
     for file in files:
         whole = file.read_bytes()
         at = len(whole) - 1 if file.suffix != ".wal" else 64 + 40 + 8

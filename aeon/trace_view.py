@@ -1,0 +1,260 @@
+"""The episode graph of a store, read: `store.trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeon import intake, timeline, traversal
+from aeon.engine import View, find
+from aeon.errors import InvalidInputError
+from aeon.format import ROLE_NUMBERS, EdgeKind
+from aeon.graph import Edges, Ids, joined
+from aeon.results import Edge, Episode, Hit
+from aeon.time_blocks import PROBES
+
+Direction = Literal["out", "in", "both"]
+_DIRECTIONS: dict[str, Callable[[View, Ids, traversal.Kinds], Edges]] = {
+    "out": traversal.out_of, "in": traversal.into, "both": traversal.both,
+}  # fmt: skip
+_REF = frozenset({EdgeKind.REF})
+
+
+class Subgraph(NamedTuple):
+    """A part of the graph as arrays.
+
+    Attributes
+    ----------
+    ids : uint64[n], nearest first. distances : int32[n], steps from the nearest seed.
+    src, dst : uint64[m], ends of the edges between them. kinds : uint32[m], see `names`. names : from a number to a kind.
+    """
+
+    ids: Ids
+    distances: NDArray[np.int32]
+    src: Ids
+    dst: Ids
+    kinds: NDArray[np.uint32]
+    names: dict[int, str]
+
+    def edges(self) -> list[Edge]:
+        """The edges as objects."""
+        rows = zip(self.src.tolist(), self.dst.tolist(), self.kinds.tolist(), strict=True)
+        return [Edge(src, dst, self.names[kind]) for src, dst, kind in rows]
+
+
+class TraceView:
+    """The episode graph: what happened before, why, and what belongs together. Every call reads one snapshot.
+
+    Kinds are names: ref, replaces, parent, causes, derived_from, summarises, contradicts, contains, repeats, those of your
+    own, and next (of one event of a session to the following one), which is implied and only looked at where it is named.
+    `kinds=None` is all but next. A kind that was never used here is an InvalidInputError.
+    """
+
+    def __init__(self, view: Callable[[], View], as_query: Callable[[Any], NDArray[np.float32]]) -> None:
+        self._view = view
+        self._as_query = as_query
+
+    def _seeds(self, view: View, ids: Any) -> Ids:
+        chosen = intake.check_ids(ids)
+        for id_ in chosen:
+            find(view, id_)
+        return np.unique(np.array(chosen, np.uint64))
+
+    # -- edges --------------------------------------------------------------------------------------------------
+
+    def neighbours(
+        self, id_: int, kinds: str | Collection[str] | None = None, direction: Direction = "both"
+    ) -> list[Edge]:
+        """Return the edges that leave an event ("out"), reach it ("in"), or "both"; NotFoundError if it was forgotten."""
+        view = self._view()
+        seeds = self._seeds(view, intake.check_id(id_))
+        if direction not in _DIRECTIONS:
+            raise InvalidInputError(f"direction is 'out', 'in' or 'both', not {direction!r}")
+        edges = _DIRECTIONS[direction](view, seeds, traversal.kind_numbers(view, kinds))
+        name = view.engine.trace.names.kind_name
+        rows = zip(edges.src.tolist(), edges.dst.tolist(), edges.kind.tolist(), strict=True)
+        return [Edge(src, dst, name(kind)) for src, dst, kind in rows]
+
+    def ancestors(
+        self, ids: int | Iterable[int], kinds: str | Collection[str] | None = None, hops: int | None = None
+    ) -> list[int]:
+        """Return what an event came from, nearest first: over ref, parent, derived_from, summarises, replaces, repeats and a
+        user's kinds as they point, over causes and contains against it. contradicts and next only if named."""
+        return self._line(ids, kinds, hops, origin=True)
+
+    def descendants(
+        self, ids: int | Iterable[int], kinds: str | Collection[str] | None = None, hops: int | None = None
+    ) -> list[int]:
+        """Return what came of an event, nearest first: `ancestors` the other way round."""
+        return self._line(ids, kinds, hops, origin=False)
+
+    def _line(self, ids: Any, kinds: Any, hops: int | None, *, origin: bool) -> list[int]:
+        view = self._view()
+        seeds = self._seeds(view, ids)
+        numbers = traversal.kind_numbers(view, kinds)
+        steps = None if hops is None else intake.check_count(hops, "hops")
+        found, _, _ = traversal.walk(
+            view, seeds, lambda frontier: traversal.towards(view, frontier, numbers, origin=origin), steps
+        )
+        return found[len(seeds) :].tolist()
+
+    def paths(
+        self, src: int, dst: int, kinds: str | Collection[str] | None = None, *, length_max: int = 8, limit: int = 16
+    ) -> list[list[int]]:
+        """Return simple paths along edges from one event to another as lists of ids, shortest first, at most `limit`."""
+        view = self._view()
+        start, end = (intake.check_id(id_, name) for id_, name in ((src, "src"), (dst, "dst")))
+        for id_ in (start, end):
+            find(view, id_)
+        return traversal.paths(
+            view, start, end, traversal.kind_numbers(view, kinds), intake.check_count(length_max, "length_max"),
+            intake.check_count(limit, "limit"),
+        )  # fmt: skip
+
+    def subgraph(
+        self,
+        ids: int | Iterable[int],
+        hops: int = 1,
+        kinds: str | Collection[str] | None = None,
+        *,
+        direction: Direction = "both",
+        limit: int | None = None,
+    ) -> Subgraph:
+        """Return the neighbourhood of events: all that is within `hops` steps, at most `limit` of them, nearest first, and
+        the edges between them. hops=0 gives the events themselves."""
+        view = self._view()
+        seeds = self._seeds(view, ids)
+        if direction not in _DIRECTIONS:
+            raise InvalidInputError(f"direction is 'out', 'in' or 'both', not {direction!r}")
+        steps = 0 if hops == 0 and hops is not False else intake.check_count(hops, "hops")
+        most = None if limit is None else max(intake.check_count(limit, "limit"), len(seeds))
+        numbers, step = traversal.kind_numbers(view, kinds), _DIRECTIONS[direction]
+        found, distances, seen = traversal.walk(view, seeds, lambda ids: step(view, ids, numbers), steps, most)
+        # What the walk saw are the edges of all but the last; those among the last are looked up.
+        last = np.sort(found[distances == steps]) if steps else np.sort(found)
+        rim = traversal.out_of(view, last, numbers)
+        src, dst, kind = joined([seen, rim])
+        inside = np.sort(found)
+        keep = _among(src, inside) & _among(dst, inside)
+        src, dst, kind = src[keep], dst[keep], kind[keep]
+        if len(src):
+            rows = np.lexsort((kind, dst, src))
+            src, dst, kind = src[rows], dst[rows], kind[rows]
+            new = np.ones(len(src), bool)
+            new[1:] = (src[1:] != src[:-1]) | (dst[1:] != dst[:-1]) | (kind[1:] != kind[:-1])
+            src, dst, kind = src[new], dst[new], kind[new]
+        name = view.engine.trace.names.kind_name
+        return Subgraph(found, distances, src, dst, kind, {number: name(number) for number in np.unique(kind).tolist()})
+
+    # -- along time ---------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        since: Any = None,
+        until: Any = None,
+        session: str | Sequence[str] | None = None,
+        probes: int = PROBES,
+        archived: bool = False,
+    ) -> list[Hit]:
+        """Return the `k` memories nearest to `query` through the time blocks, best first; filters as in `Store.recall`.
+
+        A stretch of time costs what is in it, whatever the size of the store. probes : groups of some 64 memories that
+        are scored (docs/decisions/0006 has the curve of recall). The first call makes the blocks: some 3 ms each.
+        """
+        view = self._view()
+        count, most = intake.check_count(k, "k"), intake.check_count(probes, "probes")
+        filters = intake.make_filters(session, None, None, since, until, None, archived)
+        return timeline.search(view, self._as_query(query), count, filters, most)
+
+    def timeline(
+        self,
+        query: Any,
+        *,
+        since: Any = None,
+        until: Any = None,
+        session: str | Sequence[str] | None = None,
+        k: int = 100,
+        gap: timedelta = timedelta(hours=6),
+        within: float = 0.6,
+    ) -> list[Episode]:
+        """Tell when something was talked about: stretches of time that hold the best memories, in the order of time.
+
+        k : so many of the best memories are looked at. gap : a longer pause begins a new stretch. within : memories that
+        score less than so much of the best one's score are left out.
+        """
+        view = self._view()
+        if not isinstance(gap, timedelta) or gap < timedelta(0):
+            raise InvalidInputError(f"gap is a timedelta, not {gap!r}")
+        if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 <= within <= 1:
+            raise InvalidInputError(f"within is a number from 0 to 1, not {within!r}")
+        return timeline.timeline(
+            view, self._as_query(query), intake.make_filters(session, None, None, since, until),
+            k=intake.check_count(k, "k"), gap=gap // timedelta(microseconds=1), within=within,
+        )  # fmt: skip
+
+    # -- what belongs together ----------------------------------------------------------------------------------
+
+    def cooccurring(self, concept: int, k: int = 10) -> list[tuple[int, int]]:
+        """Return the concepts that memories refer to together with this one, as (id, how many memories), most first."""
+        view = self._view()
+        seeds = self._seeds(view, intake.check_id(concept, "concept"))
+        count = intake.check_count(k, "k")
+        memories = np.unique(traversal.into(view, seeds, _REF).src)
+        edges = traversal.out_of(view, memories, _REF)
+        pairs = np.unique(np.stack([edges.src, edges.dst]), axis=1) if len(edges.src) else np.empty((2, 0), np.uint64)
+        others, counts = np.unique(pairs[1][pairs[1] != seeds[0]], return_counts=True)
+        trace = view.engine.trace
+        concepts = trace.take(trace.indexes_of(others), "role") == ROLE_NUMBERS["concept"]
+        ranked = sorted(
+            zip(others[concepts].tolist(), counts[concepts].tolist(), strict=True), key=lambda p: (-p[1], p[0])
+        )
+        return ranked[:count]
+
+    def activate(
+        self,
+        seeds: int | Iterable[int] | Mapping[int, float],
+        k: int = 10,
+        *,
+        hops: int = 3,
+        decay: float = 0.5,
+        kinds: str | Collection[str] | None = None,
+        time_weight: float = 0.25,
+    ) -> list[tuple[int, float]]:
+        """Spread activation from seeds over edges, either way, and to neighbours in time; (id, activation), highest first.
+
+        seeds : ids, or a mapping from id to weight (scores of hits, say). decay : what is passed on at each hop, shared among
+        a memory's edges by the square root of their number. time_weight : of a neighbour in time, an edge being 1; 0 = none.
+        """
+        view = self._view()
+        weights = dict(seeds) if isinstance(seeds, Mapping) else dict.fromkeys(intake.check_ids(seeds), 1.0)
+        for id_ in intake.check_ids(list(weights)):
+            find(view, id_)
+        for name, value, most in (("decay", decay, 1.0), ("time_weight", time_weight, float("inf"))):
+            if not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise InvalidInputError(f"{name} is a number from 0 to {most}, not {value!r}")
+        found = traversal.activate(
+            view, {int(id_): float(weight) for id_, weight in weights.items()}, hops=intake.check_count(hops, "hops"),
+            decay=decay, kinds=traversal.kind_numbers(view, kinds), time_weight=time_weight,
+        )  # fmt: skip
+        return found[: intake.check_count(k, "k")]
+
+    # -- archives -----------------------------------------------------------------------------------------------
+
+    def is_archived(self, id_: int) -> bool:
+        """Whether a memory is out of recall. NotFoundError if it was forgotten."""
+        view = self._view()
+        checked = intake.check_id(id_)
+        find(view, checked)
+        return view.engine.trace.graph.archived_by(checked, view.lsn) is not None
+
+
+def _among(values: Ids, ordered: Ids) -> NDArray[np.bool_]:
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return ordered[at] == values
