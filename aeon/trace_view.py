@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon import intake, timeline, traversal
+from aeon import dreams, intake, timeline, traversal
 from aeon.engine import View, find
 from aeon.errors import InvalidInputError
 from aeon.format import ROLE_NUMBERS, EdgeKind
 from aeon.graph import Edges, Ids, joined
-from aeon.results import Edge, Episode, Hit
+from aeon.results import Duplicates, Edge, Episode, Hit
+from aeon.salience import Salience
 from aeon.time_blocks import PROBES
 
 Direction = Literal["out", "in", "both"]
@@ -54,9 +55,12 @@ class TraceView:
     `kinds=None` is all but next. A kind that was never used here is an InvalidInputError.
     """
 
-    def __init__(self, view: Callable[[], View], as_query: Callable[[Any], NDArray[np.float32]]) -> None:
+    def __init__(
+        self, view: Callable[[], View], as_query: Callable[[Any], NDArray[np.float32]], salience: Salience
+    ) -> None:
         self._view = view
         self._as_query = as_query
+        self._salience = salience
 
     def _seeds(self, view: View, ids: Any) -> Ids:
         chosen = intake.check_ids(ids)
@@ -244,6 +248,46 @@ class TraceView:
             decay=decay, kinds=traversal.kind_numbers(view, kinds), time_weight=time_weight,
         )  # fmt: skip
         return found[: intake.check_count(k, "k")]
+
+    # -- salience -----------------------------------------------------------------------------------------------
+
+    def accesses(self, id_: int) -> tuple[int, int | None]:
+        """Return (how often `recall` returned a memory, when last in us; None = never). NotFoundError if it was forgotten.
+
+        Counted in memory and kept at a checkpoint and at `close`: a process that dies loses those since. A read-only store
+        shows what its writer kept, and counts nothing.
+        """
+        view = self._view()
+        checked = intake.check_id(id_)
+        find(view, checked)
+        return self._salience.of(checked)
+
+    def retention(
+        self, ids: int | Iterable[int], *, stability: timedelta = timedelta(days=7), now: Any = None
+    ) -> NDArray[np.float64]:
+        """Return how much of each memory would be retained, 0 to 1, float64[n]: exp(-t / S) after Ebbinghaus, t since it was
+        last recalled or remembered, S = `stability` times one more than it was recalled."""
+        view = self._view()
+        if not isinstance(stability, timedelta) or stability <= timedelta(0):
+            raise InvalidInputError(f"stability is a timedelta above 0, not {stability!r}")
+        indexes = np.array([find(view, id_) for id_ in intake.check_ids(ids)], np.int64)
+        moment = intake.as_timestamp(now, "now")
+        return dreams.retention_of(view, indexes, self._salience, moment, stability // timedelta(microseconds=1))
+
+    def duplicates(self, near: float | None = None, *, session: str | Sequence[str] | None = None) -> list[Duplicates]:
+        """Report memories that say the same: exactly, in one session, role and namespace; or with `near` those whose
+        vectors have at least that cosine, of whatever session. Changes nothing; `Store.fold` archives exact repeats.
+
+        Archived, keyed (for exact ones) and concepts and summaries are left out. Cost: the previews of all; with `near`
+        one search for each memory.
+        """
+        view = self._view()
+        filters = intake.make_filters(session)
+        if near is None:
+            return dreams.exact_duplicates(view, filters)
+        if isinstance(near, bool) or not isinstance(near, (int, float)) or not 0 < near <= 1:
+            raise InvalidInputError(f"near is a cosine above 0, not {near!r}")
+        return dreams.near_duplicates(view, filters, near)
 
     # -- archives -----------------------------------------------------------------------------------------------
 
