@@ -93,16 +93,15 @@ class Salience:
             return
         counts = self._folded()
         ids = np.array(sorted(counts), np.uint64)
-        ids = ids[keep(ids)]
-        records = np.zeros(len(ids), ACCESS.dtype)
-        records["id"] = ids
-        records["count"], records["last"] = (
-            zip(*(counts[id_] for id_ in ids.tolist()), strict=True) if len(ids) else ((), ())
-        )
         try:
+            ids = ids[keep(ids)]
+            records = np.zeros(len(ids), ACCESS.dtype)
+            records["id"] = ids
+            records["count"] = [counts[id_][0] for id_ in ids.tolist()]
+            records["last"] = [counts[id_][1] for id_ in ids.tolist()]
             self._write(records.tobytes(), len(records))
             self._changed = False
-        except OSError as error:
+        except (OSError, CorruptionError) as error:  # damage elsewhere is told by whoever reads there
             self.error = str(error)
 
     def _write(self, content: bytes, count: int) -> None:

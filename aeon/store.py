@@ -658,9 +658,9 @@ class Store(Consolidation):
             old.atlas.stop_background()
             self._engine.atlas.start_index()
             remove_leftovers(self._files, self._root, self._engine)
-            self._save_salience()
         except Exception as error:
             raise wal.poison(error) from error
+        self._save_salience()
 
     def _save_salience(self) -> None:
         trace = self._engine.trace

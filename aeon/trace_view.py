@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,8 @@ from aeon.engine import View, find
 from aeon.errors import InvalidInputError
 from aeon.format import ROLE_NUMBERS, EdgeKind
 from aeon.graph import Edges, Ids, joined
-from aeon.results import Duplicates, Edge, Episode, Hit
+from aeon.recall import select_alive
+from aeon.results import Duplicates, Edge, Episode, Hit, Memory
 from aeon.salience import Salience
 from aeon.time_blocks import PROBES
 
@@ -22,6 +24,7 @@ Direction = Literal["out", "in", "both"]
 _DIRECTIONS: dict[str, Callable[[View, Ids, traversal.Kinds], Edges]] = {
     "out": traversal.out_of, "in": traversal.into, "both": traversal.both,
 }  # fmt: skip
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REF = frozenset({EdgeKind.REF})
 
 
@@ -153,6 +156,58 @@ class TraceView:
             src, dst, kind = src[new], dst[new], kind[new]
         name = view.engine.trace.names.kind_name
         return Subgraph(found, distances, src, dst, kind, {number: name(number) for number in np.unique(kind).tolist()})
+
+    # -- export -------------------------------------------------------------------------------------------------
+
+    def to_networkx(
+        self, *, session: str | Sequence[str] | None = None, ids: int | Iterable[int] | None = None, hops: int = 1
+    ) -> Any:
+        """Return a networkx.MultiDiGraph (the extra `graph`): the current memories of sessions, or what is within `hops` of
+        `ids`, or all. Nodes are ids with text, session, role, timestamp and archived; edges are keyed by their kind, and the
+        order of a session is told by edges of kind "next".
+
+        Raises ImportError, with what to install, where networkx is not there.
+        """
+        try:
+            import networkx
+        except ImportError as error:
+            raise ImportError("to export the graph install networkx: pip install 'aeon-memory[graph]'") from error
+        view = self._view()
+        trace = view.engine.trace
+        if ids is not None:
+            nodes = self.subgraph(ids, hops).ids.tolist()
+        else:
+            nodes = [trace.event(index).id for index in select_alive(view, intake.make_filters(session))]
+        graph = networkx.MultiDiGraph()
+        for id_ in nodes:
+            memory = Memory(view.engine, trace.index_of(id_), id_)
+            graph.add_node(
+                id_, text=memory.text, session=memory.session, role=memory.role, timestamp=memory.timestamp,
+                archived=trace.graph.archived_by(id_, view.lsn) is not None,
+            )  # fmt: skip
+        inside = np.unique(np.array(nodes, np.uint64))
+        following = traversal.out_of(view, inside, frozenset({EdgeKind.NEXT}))
+        edges = joined([traversal.out_of(view, inside), following])
+        for src, dst, kind in zip(edges.src.tolist(), edges.dst.tolist(), edges.kind.tolist(), strict=True):
+            if dst in graph:
+                graph.add_edge(src, dst, key=trace.names.kind_name(kind), kind=trace.names.kind_name(kind))
+        return graph
+
+    def to_graphml(self, **options: Any) -> str:
+        """Return the graph as GraphML, an XML text; options and errors as in `to_networkx`. Characters that XML cannot hold
+        (control characters) are replaced by U+FFFD."""
+        graph = self.to_networkx(**options)
+        import networkx
+
+        for _, values in graph.nodes(data=True):
+            for name in ("text", "session"):
+                values[name] = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", values[name])
+        for _, _, values in graph.edges(data=True):
+            values["kind"] = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", values["kind"])
+        plain = networkx.MultiDiGraph()
+        plain.add_nodes_from(graph.nodes(data=True))
+        plain.add_edges_from((src, dst, values) for src, dst, values in graph.edges(data=True))
+        return "\n".join(networkx.generate_graphml(plain)) + "\n"
 
     # -- along time ---------------------------------------------------------------------------------------------
 
