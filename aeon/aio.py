@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from aeon.errors import InvalidInputError
-from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.results import CheckReport, DreamReport, Hit, Memory, SessionInfo, Stats
 from aeon.store import Store
 
 _P = ParamSpec("_P")
@@ -102,6 +102,22 @@ class AsyncStore:
     async def restore(self, ids: Any) -> int:
         """See `Store.restore`."""
         return await self._run(self.store.restore, ids)
+
+    async def consolidate(self, ids: Any = None, **options: Any) -> int:
+        """See `Store.consolidate`."""
+        return await self._run(self.store.consolidate, ids, **options)
+
+    async def undo(self, summary: int) -> list[int]:
+        """See `Store.undo`."""
+        return await self._run(self.store.undo, summary)
+
+    async def fold(self, duplicates: Any) -> int:
+        """See `Store.fold`."""
+        return await self._run(self.store.fold, duplicates)
+
+    async def dream(self, **options: Any) -> DreamReport:
+        """See `Store.dream`."""
+        return await self._run(lambda: self.store.dream(**options))
 
     async def memories(self, **filters: Any) -> list[Memory]:
         """See `Store.memories`; as a list, in one go."""

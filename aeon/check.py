@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from aeon.key_table import encode_key, hash_key
 from aeon.operations import decode_commit
 from aeon.recovery import read_engine
 from aeon.results import CheckReport, Problem, Stats
+from aeon.salience import read_salience
 from aeon.trace import FIELDS_MAX, Names, Trace
 from aeon_native import dispatch
 
@@ -103,7 +105,7 @@ def check(files: FileSystem, root: str, progress: Progress | None = None) -> Che
             return CheckReport(tuple(run.problems), run.counts)
     # fmt: off
     for step in (run.tables, run.blobs, run.events, run.rows, run.pages, run.sessions, run.keys, run.edges, run.graph,
-                 run.log):
+                 run.salience, run.log):
         # fmt: on
         try:
             step()
@@ -384,6 +386,11 @@ class _Check:
             elif len(made) and kind != FileKind.REVERSE:  # a generation made before there was one has none
                 self.add(f"{self._root}/MANIFEST", -1, f"no {kind.name.lower()} file for {len(made)} records")
         self.counts["links"] = len(links)
+
+    def salience(self) -> None:
+        """The file beside the MANIFEST that counts recalls."""
+        with suppress(FileNotFoundError):
+            read_salience(self._files, self._root, self.engine.manifest.uuid)
 
     def log(self) -> None:
         """The log: every frame, replayed on top of the newest generation."""

@@ -330,6 +330,14 @@ TIME_BLOCKS_HEADER = Layout("TIME_BLOCKS_HEADER", 64, [
 ])  # fmt: skip
 
 
+ACCESS = Layout("ACCESS", 24, [
+    ("id", "u8", 0, "a memory that was recalled; the file is sorted by id"),
+    ("last", "i8", 8, "when last, in microseconds since 1970-01-01 UTC"),
+    ("count", "u4", 16, "how often"),
+    ("reserved", "u4", 20, "zero"),
+])  # fmt: skip
+
+
 class EdgeKind(IntEnum):
     """What an edge means."""
 
@@ -351,7 +359,7 @@ USER_KINDS_MAX = 1 << 16
 
 LAYOUTS = (
     MANIFEST_HEADER, SEGMENT_HEADER, FRAME, OP, BLOB_REF, FILE_HEADER, BLOB, ROW, EVENT, DEATH, KEY, SESSION, POSTING, EDGE,
-    LINK, ARCHIVED, PAGES_HEADER, CURVE_POINT, PAGE, TIME_BLOCKS_HEADER,
+    LINK, ARCHIVED, PAGES_HEADER, CURVE_POINT, PAGE, TIME_BLOCKS_HEADER, ACCESS,
 )  # fmt: skip
 
 RECORDS = {
@@ -366,6 +374,7 @@ RECORDS = {
     FileKind.LINKS: LINK,
     FileKind.REVERSE: LINK,
     FileKind.ARCHIVED: ARCHIVED,
+    FileKind.SALIENCE: ACCESS,
 }
 
 # -- limits -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -171,6 +171,48 @@ class Episode:
     score: float
     ids: tuple[int, ...]
     sessions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Memories that say the same (`exact`), or nearly: ids oldest first; score: the least cosine that holds them together."""
+
+    ids: tuple[int, ...]
+    score: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Dream:
+    """An episode that was consolidated, or would be.
+
+    Attributes
+    ----------
+    session, ids, since, until : where and when it was said (us). retention : mean of its memories, 0 to 1.
+    redundancy : mean cosine of its memories to their mean. summary, summary_id : what stands for it; None = a dry run.
+    """
+
+    session: str
+    ids: tuple[int, ...]
+    since: int
+    until: int
+    retention: float
+    redundancy: float
+    summary: str = ""
+    summary_id: int | None = None
+
+    def told(self, summary: str, summary_id: int | None) -> Dream:
+        """The same with its summary."""
+        return replace(self, summary=summary, summary_id=summary_id)
+
+
+@dataclass(frozen=True)
+class DreamReport:
+    """What `dream` did, or with `dry_run` would do: episodes consolidated, and groups of exact repeats folded."""
+
+    dry_run: bool
+    episodes: tuple[Dream, ...]
+    folded: tuple[Duplicates, ...]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,10 +27,10 @@ from aeon import check as checks
 from aeon import intake
 from aeon.atlas import as_vectors
 from aeon.atlas_view import AtlasView
-from aeon.checkpoint import write_ahead, write_generation
+from aeon.checkpoint import readable, write_ahead, write_generation
+from aeon.consolidation import Consolidation
 from aeon.embedding import Embed, embed_texts
 from aeon.engine import Engine, View, find, is_readable
-from aeon.episodes import Episodes
 from aeon.errors import ClosedError, EmbedderMissingError, InvalidInputError, NotFoundError, ReadOnlyError
 from aeon.files import FileSystem, Lock
 from aeon.format import TEXT_BYTES_INLINE, OpFlag
@@ -39,6 +40,7 @@ from aeon.options import Options, check_recall_target
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.salience import Salience
 from aeon.trace_view import TraceView
 from aeon.transaction import Transaction
 from aeon.versions import lineage
@@ -51,7 +53,7 @@ KERNELS_FROM_COMMITS = 1000  # a process that writes more than this lives long e
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-class Store(Episodes):
+class Store(Consolidation):
     """A memory store. Made by `aeon.open`; safe to share between threads, not between processes after a fork."""
 
     def __init__(
@@ -79,6 +81,7 @@ class Store(Episodes):
         self._unusable: str = ""
         self._commits = 0
         self._efforts = tuple(Effort(exact, options.recall_target) for exact in (False, True))
+        self._salience = Salience(files, root, engine.manifest.uuid)
         self.recovery = recovery
         if engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()
@@ -94,7 +97,7 @@ class Store(Episodes):
     @property
     def trace(self) -> TraceView:
         """The episode graph, read."""
-        return TraceView(self._view, self._as_query)
+        return TraceView(self._view, self._as_query, self._salience)
 
     # -- guards -------------------------------------------------------------------------------------------------
 
@@ -498,7 +501,10 @@ class Store(Episodes):
         count = intake.check_count(k, "k")
         filters = intake.make_filters(session, namespace, where, since, until, roles, archived)
         self._require_known_fields(view, filters)
-        return recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
+        hits = recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
+        if self._wal is not None:
+            self._salience.note([hit.id for hit in hits], time.time_ns() // 1000)
+        return hits
 
     def _require_known_fields(self, view: View, filters: Filters) -> None:
         if filters.where is not None and self._options.unknown_fields == "error":
@@ -665,6 +671,11 @@ class Store(Episodes):
             remove_leftovers(self._files, self._root, self._engine)
         except Exception as error:
             raise wal.poison(error) from error
+        self._save_salience()
+
+    def _save_salience(self) -> None:
+        trace = self._engine.trace
+        self._salience.save(lambda ids: readable(trace, ids))
 
     def _checkpoint_if_due(self, wal: Wal) -> None:
         if self._options.checkpoint_log_bytes and not self._unusable:
@@ -723,6 +734,8 @@ class Store(Episodes):
             try:
                 if self._wal is not None:
                     self._wal.close()
+                    if self._wal.poisoned is None:
+                        self._save_salience()
             finally:
                 if self._lock is not None:
                     self._lock.release()

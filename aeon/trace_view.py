@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
@@ -9,18 +10,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon import intake, timeline, traversal
+from aeon import dreams, intake, timeline, traversal
 from aeon.engine import View, find
 from aeon.errors import InvalidInputError
 from aeon.format import ROLE_NUMBERS, EdgeKind
 from aeon.graph import Edges, Ids, joined
-from aeon.results import Edge, Episode, Hit
+from aeon.recall import select_alive
+from aeon.results import Duplicates, Edge, Episode, Hit, Memory
+from aeon.salience import Salience
 from aeon.time_blocks import PROBES
 
 Direction = Literal["out", "in", "both"]
 _DIRECTIONS: dict[str, Callable[[View, Ids, traversal.Kinds], Edges]] = {
     "out": traversal.out_of, "in": traversal.into, "both": traversal.both,
 }  # fmt: skip
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REF = frozenset({EdgeKind.REF})
 
 
@@ -54,9 +58,12 @@ class TraceView:
     `kinds=None` is all but next. A kind that was never used here is an InvalidInputError.
     """
 
-    def __init__(self, view: Callable[[], View], as_query: Callable[[Any], NDArray[np.float32]]) -> None:
+    def __init__(
+        self, view: Callable[[], View], as_query: Callable[[Any], NDArray[np.float32]], salience: Salience
+    ) -> None:
         self._view = view
         self._as_query = as_query
+        self._salience = salience
 
     def _seeds(self, view: View, ids: Any) -> Ids:
         chosen = intake.check_ids(ids)
@@ -149,6 +156,58 @@ class TraceView:
             src, dst, kind = src[new], dst[new], kind[new]
         name = view.engine.trace.names.kind_name
         return Subgraph(found, distances, src, dst, kind, {number: name(number) for number in np.unique(kind).tolist()})
+
+    # -- export -------------------------------------------------------------------------------------------------
+
+    def to_networkx(
+        self, *, session: str | Sequence[str] | None = None, ids: int | Iterable[int] | None = None, hops: int = 1
+    ) -> Any:
+        """Return a networkx.MultiDiGraph (the extra `graph`): the current memories of sessions, or what is within `hops` of
+        `ids`, or all. Nodes are ids with text, session, role, timestamp and archived; edges are keyed by their kind, and the
+        order of a session is told by edges of kind "next".
+
+        Raises ImportError, with what to install, where networkx is not there.
+        """
+        try:
+            import networkx
+        except ImportError as error:
+            raise ImportError("to export the graph install networkx: pip install 'aeon-memory[graph]'") from error
+        view = self._view()
+        trace = view.engine.trace
+        if ids is not None:
+            nodes = self.subgraph(ids, hops).ids.tolist()
+        else:
+            nodes = [trace.event(index).id for index in select_alive(view, intake.make_filters(session))]
+        graph = networkx.MultiDiGraph()
+        for id_ in nodes:
+            memory = Memory(view.engine, trace.index_of(id_), id_)
+            graph.add_node(
+                id_, text=memory.text, session=memory.session, role=memory.role, timestamp=memory.timestamp,
+                archived=trace.graph.archived_by(id_, view.lsn) is not None,
+            )  # fmt: skip
+        inside = np.unique(np.array(nodes, np.uint64))
+        following = traversal.out_of(view, inside, frozenset({EdgeKind.NEXT}))
+        edges = joined([traversal.out_of(view, inside), following])
+        for src, dst, kind in zip(edges.src.tolist(), edges.dst.tolist(), edges.kind.tolist(), strict=True):
+            if dst in graph:
+                graph.add_edge(src, dst, key=trace.names.kind_name(kind), kind=trace.names.kind_name(kind))
+        return graph
+
+    def to_graphml(self, **options: Any) -> str:
+        """Return the graph as GraphML, an XML text; options and errors as in `to_networkx`. Characters that XML cannot hold
+        (control characters) are replaced by U+FFFD."""
+        graph = self.to_networkx(**options)
+        import networkx
+
+        for _, values in graph.nodes(data=True):
+            for name in ("text", "session"):
+                values[name] = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", values[name])
+        for _, _, values in graph.edges(data=True):
+            values["kind"] = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", values["kind"])
+        plain = networkx.MultiDiGraph()
+        plain.add_nodes_from(graph.nodes(data=True))
+        plain.add_edges_from((src, dst, values) for src, dst, values in graph.edges(data=True))
+        return "\n".join(networkx.generate_graphml(plain)) + "\n"
 
     # -- along time ---------------------------------------------------------------------------------------------
 
@@ -244,6 +303,46 @@ class TraceView:
             decay=decay, kinds=traversal.kind_numbers(view, kinds), time_weight=time_weight,
         )  # fmt: skip
         return found[: intake.check_count(k, "k")]
+
+    # -- salience -----------------------------------------------------------------------------------------------
+
+    def accesses(self, id_: int) -> tuple[int, int | None]:
+        """Return (how often `recall` returned a memory, when last in us; None = never). NotFoundError if it was forgotten.
+
+        Counted in memory and kept at a checkpoint and at `close`: a process that dies loses those since. A read-only store
+        shows what its writer kept, and counts nothing.
+        """
+        view = self._view()
+        checked = intake.check_id(id_)
+        find(view, checked)
+        return self._salience.of(checked)
+
+    def retention(
+        self, ids: int | Iterable[int], *, stability: timedelta = timedelta(days=7), now: Any = None
+    ) -> NDArray[np.float64]:
+        """Return how much of each memory would be retained, 0 to 1, float64[n]: exp(-t / S) after Ebbinghaus, t since it was
+        last recalled or remembered, S = `stability` times one more than it was recalled."""
+        view = self._view()
+        if not isinstance(stability, timedelta) or stability <= timedelta(0):
+            raise InvalidInputError(f"stability is a timedelta above 0, not {stability!r}")
+        indexes = np.array([find(view, id_) for id_ in intake.check_ids(ids)], np.int64)
+        moment = intake.as_timestamp(now, "now")
+        return dreams.retention_of(view, indexes, self._salience, moment, stability // timedelta(microseconds=1))
+
+    def duplicates(self, near: float | None = None, *, session: str | Sequence[str] | None = None) -> list[Duplicates]:
+        """Report memories that say the same: exactly, in one session, role and namespace; or with `near` those whose
+        vectors have at least that cosine, of whatever session. Changes nothing; `Store.fold` archives exact repeats.
+
+        Archived, keyed (for exact ones) and concepts and summaries are left out. Cost: the previews of all; with `near`
+        one search for each memory.
+        """
+        view = self._view()
+        filters = intake.make_filters(session)
+        if near is None:
+            return dreams.exact_duplicates(view, filters)
+        if isinstance(near, bool) or not isinstance(near, (int, float)) or not 0 < near <= 1:
+            raise InvalidInputError(f"near is a cosine above 0, not {near!r}")
+        return dreams.near_duplicates(view, filters, near)
 
     # -- archives -----------------------------------------------------------------------------------------------
 

@@ -215,6 +215,63 @@ def _history(commands: _Parsers) -> None:
     command.add_argument("--before", metavar="ID", type=values.positive_argument, help="older than this memory")
 
 
+def _trace(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "trace",
+        "episodes:trace",
+        "draw the episode graph of a session",
+        "As a tree: the session's memories, sessions that branch off, edges.",
+        "aeon trace agent.aeon monday --svg monday.svg",
+    )
+    _store(command)
+    command.add_argument("session", metavar="SESSION")
+    command.add_argument(
+        "--limit",
+        metavar="N",
+        type=values.count_argument,
+        default=50,
+        help="the newest N of each session; 0 = all (default: %(default)s)",
+    )
+    command.add_argument("--svg", metavar="FILE", help="draw it into an SVG file instead")
+    command.add_argument("--graphml", metavar="FILE", help="write it as GraphML instead (needs networkx)")
+
+
+def _dream(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "dream",
+        "episodes:dream",
+        "consolidate what is old, cold and redundant",
+        """\
+Episodes of old memories that are hardly recalled are replaced by a summary,
+made of their own sentences; the originals are archived: out of recall, still in
+the history. `aeon dream STORE --undo ID` takes one back.""",
+        "aeon dream agent.aeon --dry-run",
+    )
+    _store(command)
+    _embed(command)
+    command.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    command.add_argument("--undo", metavar="ID", type=values.positive_argument, help="undo the consolidation into ID")
+    command.add_argument("--session", metavar="S", action="append", help="only this session; may be given again")
+    command.add_argument("--older-than", metavar="DAYS", type=float, default=30.0, help="days (default: %(default)s)")
+    command.add_argument(
+        "--retention",
+        metavar="R",
+        type=float,
+        default=0.3,
+        help="only what is retained less, 0 to 1 (default: %(default)s)",
+    )
+    command.add_argument(
+        "--redundancy",
+        metavar="C",
+        type=float,
+        default=0.0,
+        help="only episodes as alike, 0 to 1 (default: %(default)s)",
+    )
+    command.add_argument("--fold", action="store_true", help="archive exact repeats first")
+
+
 def _get(commands: _Parsers) -> None:
     command = _add(commands, "get", "reading:get", "show one memory whole", "", "aeon get agent.aeon 17")
     _store(command)
@@ -413,6 +470,7 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _remember,
     _recall,
     _history,
+    _trace,
     _get,
     _sessions,
     _stats,
@@ -422,6 +480,7 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _import,
     _check,
     _inspect,
+    _dream,
     _checkpoint,
     _warmup,
 )

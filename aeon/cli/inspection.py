@@ -203,6 +203,8 @@ def _what(name: str, counts: bool) -> str:
     """One line about a file, by its name."""
     if name == MANIFEST_NAME:
         return "which files count, and how many bytes of each"
+    if name == "SALIENCE":
+        return "how often memories were recalled"
     if name == "LOCK":
         return "the writer's lock"
     if name.startswith("wal/"):
@@ -223,7 +225,6 @@ def _what(name: str, counts: bool) -> str:
         "reverse": "all edges by what they reach",
         "archived": "memories out of recall",
         "time-blocks": "centroids of stretches of time",
-        "salience": "how often memories were recalled",
         "pages": "the index: vectors by neighbourhood",
     }
     told = known.get(name.rpartition("/")[2].partition(".")[0], "not aeon's")

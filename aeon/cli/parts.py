@@ -36,6 +36,7 @@ from aeon.format import (
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
     SUPERSEDED,
+    TIME_BLOCKS_HEADER,
     EdgeKind,
     FileKind,
     FrameType,
@@ -451,7 +452,7 @@ def _generation_file(file: StoreFile, start: int) -> Iterator[Part]:
             header.told = {"counted_bytes": entry.bytes, "counted_records": entry.count}
             if entry.bytes > file.size:
                 header.problem = header.problem or f"the MANIFEST counts {entry.bytes} bytes, the file has {file.size}"
-        elif file.manifest is not None:
+        elif file.manifest is not None and kind != FileKind.SALIENCE:
             header.told["note"] = (
                 "the MANIFEST does not name it: work of a checkpoint that was not finished, or texts written ahead"
             )
@@ -472,6 +473,8 @@ def _generation_file(file: StoreFile, start: int) -> Iterator[Part]:
         yield from _records(file, kind, header, start, counted)
     elif kind.name == "PAGES":
         yield from _pages(file, start, counted)
+    elif kind == FileKind.TIME_BLOCKS:
+        yield from _time_blocks(file, counted)
     else:
         yield Part(data_offset(kind), counted - data_offset(kind), "content", is_record=False)
     if counted < file.size:
@@ -539,6 +542,19 @@ def _pages(file: StoreFile, start: int, end: int) -> Iterator[Part]:
         at = padded(stop, ROW_ALIGNMENT) if name == "CURVE_POINT" else stop
     problem = f"the file ends {at - end} bytes before the last page" if at > end else ""
     yield Part(min(at, end), max(0, end - at), "centroids and blocks", problem=problem, is_record=False)
+
+
+def _time_blocks(file: StoreFile, end: int) -> Iterator[Part]:
+    """The header of the time blocks; their columns as the stretch that they are."""
+    at = FILE_HEADER.size
+    data = file.read(at, TIME_BLOCKS_HEADER.size)
+    if len(data) < TIME_BLOCKS_HEADER.size:
+        yield _short(file, at, TIME_BLOCKS_HEADER.size, TIME_BLOCKS_HEADER.name, record=False)
+        return
+    values = _unpack(TIME_BLOCKS_HEADER, data, 0, at)
+    yield Part(at, TIME_BLOCKS_HEADER.size, TIME_BLOCKS_HEADER.name, values=values, is_record=False)
+    at += TIME_BLOCKS_HEADER.size
+    yield Part(at, max(0, end - at), "blocks", is_record=False)
 
 
 def _codes(file: StoreFile, data: bytes) -> str:

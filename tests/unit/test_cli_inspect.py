@@ -30,6 +30,8 @@ def store(tmp_path: Path) -> Path:
             made.link(2, [1, 3], "my own")
             made.archive(1)
             made.branch(2, "branch")
+        made.recall("a meeting")
+        made.trace.search("a meeting")
         made.checkpoint()
         made.remember("long " * 300_000, session="long")
         made.remember_many([f"turn {n}" for n in range(30)])
