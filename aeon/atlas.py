@@ -30,12 +30,12 @@ from aeon.probing import RECALL_TARGET, Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
 
-INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/atlas_growth)
+INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
 _CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, so that it stays short
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
-_BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/atlas_growth)
+_BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/growth)
 _REAL_QUERIES = 256  # queries that are kept for calibration, from the last thousand or so
 _REAL_QUERIES_MIN = 128
 _QUERY_SAMPLE = 4  # every so many queries one is kept

@@ -36,7 +36,7 @@ from aeon_native.page_layout import (
 )
 
 PAGE_BLOCKS = (
-    4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/atlas_growth)
+    4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/growth)
 )
 PAGE_ROWS = PAGE_BLOCKS * LANES
 GROUP_ROWS = 128
