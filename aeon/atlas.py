@@ -12,7 +12,6 @@ import math
 import random
 import threading
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +108,8 @@ class Atlas:
         self.codes = Column(base.reshape(-1, self.stride))
         self.rows = Column(files[FileKind.ROWS].content() if files else np.empty(0, ROW.dtype))
         self._verified = np.zeros(-(-self.codes.base_count // CHUNK_RECORDS), bool)
+        self._deaths: Column | None = None
+        self._deaths_lock = threading.Lock()
         self._looked = 0
         self._whole = False  # every mapped row was verified
         self._index: PageIndex | None = None
@@ -121,11 +122,17 @@ class Atlas:
         self.index_error = ""  # why the index was given up, if it was
         self.pages_error = ""  # why the generation's pages were not used, if they were not
 
-    @cached_property
+    @property
     def deaths(self) -> Column:
         """DEATH[n] by row; writable, private to this process; verified when first needed."""
-        base = self._files[FileKind.ROW_DEATHS].content() if self._files else np.empty(0, DEATH.dtype)
-        return Column(base)
+        deaths = self._deaths
+        if deaths is None:
+            with self._deaths_lock:  # a writer, readers and the index's thread may ask for the first time at once
+                deaths = self._deaths
+                if deaths is None:
+                    base = self._files[FileKind.ROW_DEATHS].content() if self._files else np.empty(0, DEATH.dtype)
+                    deaths = self._deaths = Column(base)
+        return deaths
 
     def encode(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return what a row keeps of each vector: (codes uint8[n, stride], scales float32[n]).
