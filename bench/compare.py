@@ -204,17 +204,15 @@ def add_usearch(contest: Contest) -> None:
 
 def add_sqlite_vec(contest: Contest) -> None:
     """sqlite-vec: scans float32 rows, or int8 rows; it has no other settings."""
-    import sqlite3
-
     import sqlite_vec
 
     dim = contest.base.shape[1]
     scales = {"float": 1, "int8": 127 / np.abs(contest.base).max()}
     for kind, scale in scales.items():
         begin = time.perf_counter()
-        base = sqlite3.connect(":memory:")
+        base = _sqlite()
         base.enable_load_extension(True)
-        sqlite_vec.load(base)
+        base.load_extension(sqlite_vec.loadable_path())
         base.execute(f"create virtual table v using vec0(x {kind}[{dim}] distance_metric=cosine)")
         wrap = "vec_int8(?)" if kind == "int8" else "?"
 
@@ -230,6 +228,17 @@ def add_sqlite_vec(contest: Contest) -> None:
             f"sqlite-vec {kind}",
             lambda query, b=base, t=text, p=pack: np.array(b.execute(t, (p(query),)).fetchall()).reshape(-1) - 1,
         )
+
+
+def _sqlite() -> Any:
+    """A database in memory that may load extensions; some builds of Python have none, then apsw's is taken."""
+    import sqlite3
+
+    if hasattr(sqlite3.Connection, "enable_load_extension"):
+        return sqlite3.connect(":memory:")
+    import apsw
+
+    return apsw.Connection(":memory:")
 
 
 def vectors(rows: int | None, dim: int, queries: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
