@@ -76,7 +76,8 @@ def _fill(figure: Any, store: Store, pages: list[Page], arguments: Arguments) ->
         dots = axes.scatter(*where.T, s=area, c=times, cmap="viridis", alpha=0.75, linewidths=0)
         bar = figure.colorbar(dots, ax=axes, label="mean time of a page's memories (UTC)")
         ticks = np.linspace(times.min(), times.max(), 5)
-        bar.set_ticks(ticks, labels=[_day(tick) for tick in ticks])
+        short = np.ptp(times) < 10 * 60e6
+        bar.set_ticks(ticks, labels=[_day(tick, "%H:%M:%S" if short else "%Y-%m-%d %H:%M") for tick in ticks])
     else:
         _by_session(axes, where, area, [[memory.session for memory in memories] for memories in members])
     placed: list[NDArray[np.float32]] = []
@@ -115,8 +116,8 @@ def _by_session(axes: Any, where: NDArray[np.float32], area: NDArray[np.float64]
     axes.legend(title="most memories of a page are of", fontsize=7, title_fontsize=7, loc="best", markerscale=0.7)
 
 
-def _day(microseconds: float) -> str:
+def _day(microseconds: float, form: str) -> str:
     try:
-        return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).strftime("%Y-%m-%d %H:%M")
+        return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).strftime(form)
     except (ValueError, OverflowError, OSError):
         return f"{microseconds / 1e6:.0f} s"
