@@ -12,8 +12,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +29,12 @@ from aeon.probing import RECALL_TARGET, Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
 
-INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/atlas_growth)
+INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
 _CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, so that it stays short
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
-_BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/atlas_growth)
+_BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/growth)
 _REAL_QUERIES = 256  # queries that are kept for calibration, from the last thousand or so
 _REAL_QUERIES_MIN = 128
 _QUERY_SAMPLE = 4  # every so many queries one is kept
@@ -44,6 +43,7 @@ _CALIBRATION_BYTES = 4 << 30  # of rows read by one calibration's exact searches
 _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
 
+_VERIFY_EVERY = 16  # searches, to one chunk: a tenth of a millisecond or two, until all of a store is verified
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
@@ -80,6 +80,14 @@ def refuse_vector(vectors: NDArray[np.float32], index: int, what: str = "vector"
     return InvalidInputError(f"{what}{where} is too large or too small to be normalised")
 
 
+class Effort(NamedTuple):
+    """What one search of the pages does: pages to scan, out of how many groups, errors an estimate may be off by."""
+
+    probes: int
+    beam: int
+    eps0: float
+
+
 class Atlas:
     """Rows of one generation and of what came since.
 
@@ -100,10 +108,13 @@ class Atlas:
         self.codes = Column(base.reshape(-1, self.stride))
         self.rows = Column(files[FileKind.ROWS].content() if files else np.empty(0, ROW.dtype))
         self._verified = np.zeros(-(-self.codes.base_count // CHUNK_RECORDS), bool)
+        self._deaths: Column | None = None
+        self._deaths_lock = threading.Lock()
+        self._looked = 0
         self._whole = False  # every mapped row was verified
         self._index: PageIndex | None = None
         self._curve: Curve = probing.UNMEASURED
-        self._efforts: dict[tuple[float | None, int], tuple[int, float]] = {}
+        self._efforts: dict[tuple[float | None, int, int | None], Effort] = {}
         self._background = Background()
         self._kept: list[NDArray[np.float32]] = []
         self._asked = self._measure_at = 0
@@ -111,11 +122,17 @@ class Atlas:
         self.index_error = ""  # why the index was given up, if it was
         self.pages_error = ""  # why the generation's pages were not used, if they were not
 
-    @cached_property
+    @property
     def deaths(self) -> Column:
         """DEATH[n] by row; writable, private to this process; verified when first needed."""
-        base = self._files[FileKind.ROW_DEATHS].content() if self._files else np.empty(0, DEATH.dtype)
-        return Column(base)
+        deaths = self._deaths
+        if deaths is None:
+            with self._deaths_lock:  # a writer, readers and the index's thread may ask for the first time at once
+                deaths = self._deaths
+                if deaths is None:
+                    base = self._files[FileKind.ROW_DEATHS].content() if self._files else np.empty(0, DEATH.dtype)
+                    deaths = self._deaths = Column(base)
+        return deaths
 
     def encode(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return what a row keeps of each vector: (codes uint8[n, stride], scales float32[n]).
@@ -201,6 +218,7 @@ class Atlas:
         among: NDArray[np.int64] | None = None,
         exact: bool = False,
         recall_target: float | None = None,
+        beam: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the best rows and their cosines, best first; equal scores in the order they were remembered.
 
@@ -210,9 +228,12 @@ class Atlas:
         rows, lsn : the snapshot: rows below `rows` that had not ended by `lsn`.
         among : int64[m], increasing: only these rows; None = all.
         exact : score every row. recall_target : share of the exact result that is to be found, on average; None = 0.95.
+        beam : how many groups of pages are descended into; None = 8 and one more for 8 pages.
+
+        Every row is searchable, so a working set (say the best 1,024, and the score of the last) is a search with that k.
         """
         found, scores, counts = self.search_many(
-            query[None], k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target
+            query[None], k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target, beam=beam
         )
         count = counts.item(0)
         if count == scores.shape[1]:
@@ -229,6 +250,7 @@ class Atlas:
         among: NDArray[np.int64] | None = None,
         exact: bool = False,
         recall_target: float | None = None,
+        beam: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """`search` for each row of `queries` float32[n, dim]: (rows int64[n, k], cosines float32[n, k], counts int64[n]).
 
@@ -246,10 +268,11 @@ class Atlas:
                 counts[n] = count
             return found, scores, counts
         self._keep_query(queries[0])
-        probes, eps0 = self._effort(recall_target, k)
+        effort = self._effort(recall_target, k, beam)
         if among is not None:
-            probes = math.ceil(probes * rows / len(among))
-        self._search_shared(index, queries, probes, eps0, rows, lsn, among, scores, found, counts)
+            probes = math.ceil(effort.probes * rows / len(among))
+            effort = Effort(probes, beam or _BEAM + probes // 8, effort.eps0)
+        self._search_shared(index, queries, effort, rows, lsn, among, scores, found, counts)
         return found, scores, counts
 
     def search_ids(
@@ -262,6 +285,7 @@ class Atlas:
         among: NDArray[np.int64] | None = None,
         exact: bool = False,
         recall_target: float | None = None,
+        beam: int | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
         """`search_many` as (ids uint64[n, k], cosines float32[n, k]); id 0 and -inf stand where nothing was found."""
         index = self._index
@@ -276,17 +300,17 @@ class Atlas:
             or not self._all_verified
         ):
             return self._with_ids(queries, k, *self.search_many(
-                queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target
+                queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target, beam=beam
             ))  # fmt: skip
         # The short way of the common case: one kernel call, and nothing in Python for each result.
         self._keep_query(queries[0])
         shape = (len(queries), k)
         scores, found, counts = np.empty(shape, np.float32), np.empty(shape, np.int64), np.zeros(len(queries), np.int64)
-        probes, eps0 = self._efforts.get((recall_target, k)) or self._effort(recall_target, k)
-        self._search_pages(snapshot, queries, probes, eps0, rows, lsn, _ALL, scores, found, counts, True)
+        effort = self._efforts.get((recall_target, k, beam)) or self._effort(recall_target, k, beam)
+        self._search_pages(snapshot, queries, effort, rows, lsn, _ALL, scores, found, counts, True)
         if not (found.item(-1) if len(queries) == 1 else found[:, -1].all()):  # more pages have to be looked at
             return self._with_ids(queries, k, *self.search_many(
-                queries, k, rows=rows, lsn=lsn, recall_target=recall_target
+                queries, k, rows=rows, lsn=lsn, recall_target=recall_target, beam=beam
             ))  # fmt: skip
         return found.view(np.uint64), scores
 
@@ -302,13 +326,13 @@ class Atlas:
         return ids, filled
 
     def _search_shared(
-        self, index: PageIndex, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
+        self, index: PageIndex, queries: NDArray[np.float32], effort: Effort, rows: int, lsn: int,
         among: NDArray[np.int64] | None, scores: NDArray[np.float32], found: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> None:  # fmt: skip
         """`_search_index` on one thread, or on two if there are many queries."""
         if len(queries) < _SHARED_FROM:
-            self._search_index(index, queries, probes, eps0, rows, lsn, among, scores, found, counts)
+            self._search_index(index, queries, effort, rows, lsn, among, scores, found, counts)
             return
         size = -(-len(queries) // 8)
         starts = iter(range(0, len(queries), size))  # shared by both threads; `next` is one step under the GIL
@@ -317,27 +341,29 @@ class Atlas:
             for first in starts:
                 part = slice(first, first + size)
                 self._search_index(
-                    index, queries[part], probes, eps0, rows, lsn, among, scores[part], found[part], counts[part]
+                    index, queries[part], effort, rows, lsn, among, scores[part], found[part], counts[part]
                 )
 
         in_two(run)
 
-    def _effort(self, asked: float | None, k: int) -> tuple[int, float]:
-        """(pages to look at, eps0) for a recall target; None = 0.95."""
+    def _effort(self, asked: float | None, k: int, beam: int | None) -> Effort:
+        """What to do for a recall target; None = 0.95."""
         target = RECALL_TARGET if asked is None else asked
-        effort = self._efforts.get((asked, k))
+        effort = self._efforts.get((asked, k, beam))
         if effort is None:
             efforts = self._efforts
             if len(efforts) > 1000:
                 efforts.clear()
-            effort = efforts[asked, k] = math.ceil(self._curve.probes_for(target, k)), probing.eps0_for(target)
+            probes = math.ceil(self._curve.probes_for(target, k))
+            effort = Effort(probes, beam or _BEAM + probes // 8, probing.eps0_for(target))
+            efforts[asked, k, beam] = effort
         return effort
 
     def _use_curve(self, curve: Curve) -> None:
         self._curve, self._efforts = curve, {}
 
     def _search_index(
-        self, index: PageIndex, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
+        self, index: PageIndex, queries: NDArray[np.float32], effort: Effort, rows: int, lsn: int,
         among: NDArray[np.int64] | None, scores: NDArray[np.float32], found: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> None:  # fmt: skip
@@ -349,17 +375,18 @@ class Atlas:
             if rows > snapshot.reach:
                 for n, query in enumerate(queries):
                     counts[n] = self._scan(query, snapshot.reach, rows, lsn, among, scores[n], found[n])
-            self._search_pages(snapshot, queries, probes, eps0, rows, lsn, allowed, scores, found, counts)
-            if probes >= snapshot.pages or counts.min() >= k:
+            self._search_pages(snapshot, queries, effort, rows, lsn, allowed, scores, found, counts)
+            if effort.probes >= snapshot.pages or counts.min() >= k:
                 break
-            probes *= 4
+            effort = Effort(4 * effort.probes, 4 * effort.beam, effort.eps0)
             counts[:] = 0
         if not self._all_verified:
             for n in range(len(queries)):
                 self._verify_rows(found[n, : counts[n]])
+            self._verify_some()
 
     def _search_pages(
-        self, snapshot: Snapshot, queries: NDArray[np.float32], probes: int, eps0: float, rows: int, lsn: int,
+        self, snapshot: Snapshot, queries: NDArray[np.float32], effort: Effort, rows: int, lsn: int,
         allowed: NDArray[np.uint8], scores: NDArray[np.float32], found: NDArray[np.int64],
         counts: NDArray[np.int64], ids: bool = False,
     ) -> None:  # fmt: skip
@@ -370,10 +397,9 @@ class Atlas:
         except AttributeError:
             scratch = local.scratch = np.empty(scratch_bytes(padded_dim(self.dim)), np.uint8)
             stats = local.stats = np.zeros(3, np.int64)
+        probes, beam, eps0 = effort
         if probes >= snapshot.pages:
             probes, beam = snapshot.pages or 1, snapshot.groups or 1
-        else:
-            beam = _BEAM + probes // 8
         bad = dispatch.kernels.search_pages(
             snapshot.ctx, queries, rows, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats, ids
         )
@@ -566,7 +592,8 @@ class Atlas:
         def search(query: NDArray[np.float32], k: int, probes: int, eps0: float) -> NDArray[np.float32]:
             scores, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
             counts = np.zeros(1, np.int64)
-            self._search_index(index, query[None], probes, eps0, rows, lsn, None, scores, found, counts)
+            effort = Effort(probes, _BEAM + probes // 8, eps0)
+            self._search_index(index, query[None], effort, rows, lsn, None, scores, found, counts)
             return scores[0, : counts[0]]
 
         def exact(query: NDArray[np.float32], k: int) -> NDArray[np.float32]:
@@ -655,6 +682,13 @@ class Atlas:
             bad = dispatch.kernels.rows_verify(self.codes.base[rows], self.rows.base[rows])
             if bad >= 0:
                 raise self._damaged(int(rows[bad]))
+
+    def _verify_some(self) -> None:
+        """Now and then verify a chunk that nobody asked for, so that searches of a mapped store need not look any more."""
+        self._looked += 1
+        if self._looked % _VERIFY_EVERY == 0 and not self._all_verified:
+            chunk = int(self._verified.argmin())
+            self._verify(chunk * CHUNK_RECORDS, (chunk + 1) * CHUNK_RECORDS)
 
     def _damaged(self, row: int) -> CorruptionError:
         return CorruptionError(

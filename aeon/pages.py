@@ -35,9 +35,7 @@ from aeon_native.page_layout import (
     scratch_bytes,
 )
 
-PAGE_BLOCKS = (
-    4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/atlas_growth)
-)
+PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/growth)
 PAGE_ROWS = PAGE_BLOCKS * LANES
 GROUP_ROWS = 128
 BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,19 @@ from aeon.trace import FIELDS_MAX
 from aeon.where import Where
 
 _BLOCK = 256  # events of a session that are looked at together
+_HUB_NEIGHBOURS = 10  # as the paper on CSLS (Conneau et al., 2018) and most who use it
 _FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
 
 
 class Effort(NamedTuple):
-    """How thoroughly the Atlas is searched: every row, or as many pages as a recall target takes (None = 0.95)."""
+    """How thoroughly the Atlas is searched: every row, or as many pages as a recall target takes (None = 0.95).
+
+    beam : groups of pages that are descended into; None = what the target takes.
+    """
 
     exact: bool = False
     recall_target: float | None = None
+    beam: int | None = None
 
 
 DEFAULT_EFFORT = Effort()
@@ -180,7 +185,7 @@ def search_batch(
     if filters.archived or not graph.archives:
         return atlas.search_ids(
             queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
-            recall_target=effort.recall_target,
+            recall_target=effort.recall_target, beam=effort.beam,
         )  # fmt: skip
     available = view.rows if among is None else len(among)
     ids = np.zeros((len(queries), k), np.uint64)
@@ -190,7 +195,7 @@ def search_batch(
     while len(pending):
         found, found_scores = atlas.search_ids(
             queries[pending], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
-            recall_target=effort.recall_target,
+            recall_target=effort.recall_target, beam=effort.beam,
         )  # fmt: skip
         short = []
         for at, n in enumerate(pending):
@@ -202,6 +207,45 @@ def search_batch(
                 short.append(n)
         pending = short
         want = min(8 * want, available)
+    return ids, scores
+
+
+def search_without_hubs(
+    view: View, queries: NDArray[np.float32], k: int, filters: Filters, effort: Effort = DEFAULT_EFFORT
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """`search_batch`, ranked by 2 * cosine - the mean cosine of a row and its ten nearest others (CSLS).
+
+    Ranked are the best 4 k + 30 rows by cosine. Cost: one search more for each of them.
+    """
+    atlas = view.engine.atlas
+    options: dict[str, Any] = {
+        "rows": view.rows,
+        "lsn": view.lsn,
+        "exact": effort.exact,
+        "recall_target": effort.recall_target,
+    }
+    among = _rows_of(view, select(view, filters))
+    found, cosines, counts = atlas.search_many(queries, 4 * k + 30, among=among, beam=effort.beam, **options)
+    listed = np.arange(found.shape[1]) < counts[:, None]
+    if not filters.archived and view.engine.trace.graph.archives:
+        listed &= ~view.engine.trace.graph.archived_mask(
+            atlas.ids(np.where(listed, found, 0).ravel()), view.lsn
+        ).reshape(found.shape)
+    rows, places = np.unique(found[listed], return_inverse=True)
+    ids, scores = np.zeros((len(queries), k), np.uint64), np.full((len(queries), k), -np.inf, np.float32)
+    if not len(rows):
+        return ids, scores
+    vectors = np.ascontiguousarray(atlas.unit_rows(rows)[0][:, : atlas.dim])
+    _, near, near_counts = atlas.search_many(vectors, _HUB_NEIGHBOURS + 1, **options)
+    others = np.arange(near.shape[1]) < near_counts[:, None]
+    others[:, 0] = False  # the row itself
+    hubness = np.where(others, near, 0).sum(1) / np.maximum(others.sum(1), 1)
+    corrected = np.full(found.shape, -np.inf, np.float32)
+    corrected[listed] = 2 * cosines[listed] - hubness[places].astype(np.float32)
+    for n in range(len(queries)):
+        best = np.lexsort((found[n], -corrected[n]))
+        best = best[listed[n, best]][:k]
+        ids[n, : len(best)], scores[n, : len(best)] = atlas.ids(found[n, best]), corrected[n, best]
     return ids, scores
 
 

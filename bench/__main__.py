@@ -1,8 +1,9 @@
-"""python -m bench list | run [NAMES] [--quick] | report"""
+"""python -m bench list | run [NAMES] [--quick] | report | compare | growth | load | generator (each with --help)"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,8 +13,20 @@ from bench import machine, report, workloads
 RESULTS = Path(__file__).parent / "results.jsonl"
 
 
+_STUDIES = {
+    "compare": "bench.compare",
+    "growth": "bench.growth",
+    "load": "bench.load",
+    "generator": "bench.generated",
+}  # what takes minutes, or peers that nobody else needs; imported only when asked for
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in _STUDIES:
+        importlib.import_module(_STUDIES[arguments[0]]).main(arguments[1:])
+        return 0
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the workloads")

@@ -441,6 +441,27 @@ Changes nothing.""",
     )
 
 
+def _map(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "map",
+        "mapping:draw",
+        "draw a store: its pages as dots in the plane",
+        """\
+A page holds memories that lie near to each other; its dot stands where the two
+main directions among all pages put it, as large as it has memories. By session
+it has the colour of the session most of them belong to, by time that of their
+mean age. Needs matplotlib: pip install 'aeon-memory[map]'.""",
+        "aeon map agent.aeon --out palace.svg",
+    )
+    _store(command)
+    command.add_argument("--out", metavar="FILE", required=True, help="ends in .svg or .png")
+    command.add_argument(
+        "--colour", choices=("session", "time"), default="session", help="what colours mean (default: %(default)s)"
+    )
+    command.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+
 def _checkpoint(commands: _Parsers) -> None:
     _store(
         _add(
@@ -481,6 +502,7 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _check,
     _inspect,
     _dream,
+    _map,
     _checkpoint,
     _warmup,
 )

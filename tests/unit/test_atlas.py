@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -274,3 +276,46 @@ def test_background_work_one_at_a_time_and_errors_are_kept() -> None:
     assert not background.start(until_stopped, "second")
     background.stop()
     assert background.wait(10) and background.error == "" and not background.start(until_stopped, "late")
+
+
+def test_threads_that_ask_first_share_the_deaths(open_store: Callable[..., Store]) -> None:
+    """Each with a table of its own, a row that one thread added would have no place in the other's."""
+    store = open_store(DIM)
+    fill(store, clustered(2000))
+    store.checkpoint()
+    atlas = store._engine.atlas
+    file, seen = atlas._files[FileKind.ROW_DEATHS], []
+    content, ready = file.content, threading.Barrier(4)
+
+    class Slow:
+        def content(self) -> Any:
+            time.sleep(0.02)
+            return content()
+
+    fresh = atlas_module.Atlas({**atlas._files, FileKind.ROW_DEATHS: Slow()}, DIM, "int8")  # type: ignore[dict-item]
+
+    def ask() -> None:
+        ready.wait()
+        seen.append(fresh.deaths)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(column) for column in seen}) == 1
+
+
+def test_a_reopened_store_ends_up_verified(open_store: Callable[..., Store]) -> None:
+    store = open_store(DIM)
+    fill(store, clustered(6000))
+    settled(store)
+    store.checkpoint()
+    atlas = settled(store)
+    assert not atlas._all_verified
+    query = clustered(1, 3)
+    first = store.atlas.search(query)
+    for _ in range(16 * 3):
+        store.atlas.search(query)
+    assert atlas._all_verified
+    assert all(np.array_equal(x, y) for x, y in zip(first, store.atlas.search(query), strict=True))

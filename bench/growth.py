@@ -1,15 +1,17 @@
 """Growth: time per query at fixed recall, build time, memory and insert pauses, from 10,000 rows to a million.
 
-    python bench/atlas_growth.py FOLDER [--dim 384|768] [--rows N...] [--queries N] [--rounds N]
+    python -m bench growth [--dim 384|768] [--rows N...] [--queries N] [--rounds N] [--plot FILE]
 
-FOLDER holds base.npy, from which `generated` makes vectors of any number. Recall is against the exact scan of the same
-INT8 rows. The exponent is that of a power law through the first and the last size.
+Vectors are generated from the real conversations (bench/generated.py). Recall is against the exact scan of the same
+INT8 rows; an insert is a row's share of a batch of 64, splits included, of the index alone. The exponent is that of a
+power law through the first and the last size.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import sys
 import time
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from aeon.pages import PageIndex
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
+from bench import data
 from bench.generated import Generated, unit
 
 K = 10
@@ -109,22 +112,24 @@ def pauses(index: PageIndex, first: int, stop: int) -> list[float]:
     return found
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser = argparse.ArgumentParser(prog="python -m bench growth", description=__doc__)
+    parser.add_argument("--plot", type=Path, help="draw it into an SVG or PNG (matplotlib)")
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     dispatch.start()
     dispatch.wait()
-    generated = Generated(unit(np.load(arguments.folder / "base.npy").astype(np.float32)), arguments.dim)
+    real = np.load(data.FOLDER / "dialogue" / "base.npy").astype(np.float32)
+    generated = Generated(unit(real), arguments.dim)
     queries = [query[None] for query in generated.block(5, arguments.queries)]
     print("| rows | us at 0.95 | us at 0.99 | build s | MB of pages / rows | us an insert | longest batch ms |")
     print("|---|---|---|---|---|---|---|", flush=True)
     spent: list[tuple[int, float]] = []
+    measured: list[dict[str, float]] = []
     for count in arguments.rows:
         extra = min(6400, count // 4)
         rows = Rows(generated, count + extra)
@@ -146,6 +151,11 @@ def main() -> None:
             else:
                 cells.append((math.nan, 0, 0.0))
         spent.append((count, cells[0][0]))
+        measured.append({
+            "rows": count + extra, "us at 0.95": cells[0][0], "us at 0.99": cells[1][0],
+            "us an insert": sum(inserts) / extra * 1e3, "longest batch of 64 inserts, ms": max(inserts),
+            "bytes of pages a row": index.bytes / (count + extra),
+        })  # fmt: skip
         shown = " | ".join(f"{us:.1f} ({probes} probes, {recall:.4f})" for us, probes, recall in cells)
         print(
             f"| {count + extra} | {shown} | {built:.1f} | {index.bytes / 1e6:.0f} / {rows.codes.nbytes / 1e6:.0f} "
@@ -155,6 +165,29 @@ def main() -> None:
     (small, fast), (large, slow) = spent[0], spent[-1]
     if large > small:
         print(f"\ntime grows as rows^{math.log(slow / fast) / math.log(large / small):.2f} at 0.95")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"\n{arguments.dim} dims, {arguments.queries} queries, load of the machine {load}")
+    if arguments.plot:
+        _plot(measured, arguments.plot, arguments.dim)
+
+
+def _plot(measured: list[dict[str, float]], path: Path, dim: int) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = (
+        ("time per query, us", ("us at 0.95", "us at 0.99")),
+        ("inserts", ("us an insert", "longest batch of 64 inserts, ms")),
+        ("memory", ("bytes of pages a row",)),
+    )
+    for axes, (title, names) in zip(figure.subplots(1, 3), panels, strict=True):
+        for name in names:
+            axes.plot([m["rows"] for m in measured], [m[name] for m in measured], "o-", label=name)
+        axes.set(title=title, xlabel=f"rows of {dim} dims", xscale="log")
+        axes.set_yscale("log") if title != "memory" else axes.set_ylim(0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
