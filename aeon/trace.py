@@ -7,7 +7,7 @@ grouped by session); what came since the last checkpoint is kept in dicts of lis
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -100,13 +100,15 @@ class Names:
             for name, inner in value.items():
                 self._note(f"{path}.{name}", inner, depth + 1)
 
-    def pack(self) -> bytes:
-        """The bytes of the names file."""
+    def pack(
+        self, sessions: NDArray[np.int64], namespaces: NDArray[np.int64], fields: Iterable[str] | None = None
+    ) -> bytes:
+        """The bytes of the names file, with only these sessions and namespaces, which get new numbers in this order."""
         packed: bytes = msgpack.packb(
             {
-                "sessions": self.sessions,
-                "namespaces": [list(parts) for parts in self.namespaces],
-                "fields": sorted(self.fields),
+                "sessions": [self.sessions[number] for number in sessions.tolist()],
+                "namespaces": [list(self.namespaces[number]) for number in namespaces.tolist()],
+                "fields": sorted(self.fields.copy() if fields is None else fields),
             }
         )
         return packed
@@ -134,6 +136,7 @@ class Trace:
         self._last: dict[int, int] = {}
         self._live: dict[int, int] = {}
         self._edges: dict[int, list[tuple[int, int]]] = {}
+        self.superseded_at: dict[int, int] = {}  # by index: when an upsert ended what was forgotten later
 
     def _content(self, kind: FileKind, dtype: np.dtype[Any]) -> NDArray[Any]:
         return self._files[kind].content() if kind in self._files else np.empty(0, dtype)
@@ -193,6 +196,8 @@ class Trace:
         before = int(array[position]["lsn"])
         if before and (superseded or not before & SUPERSEDED):
             return False
+        if before:  # written before the death: who sees the new death finds the old one here
+            self.superseded_at[index] = before & ~SUPERSEDED
         array[position] = lsn | (SUPERSEDED if superseded else 0)
         if not before:
             session = self.event(index).session
@@ -280,6 +285,18 @@ class Trace:
                 self._verify_one(first + index)
             self._verified[chunk] = True
 
+    def warm(self, pause: Callable[[], None]) -> None:
+        """Verify what was mapped, so that nobody has to later; `pause` is called between the pieces."""
+        for chunk in np.flatnonzero(~self._verified).tolist():
+            self._verify_chunks(np.array([chunk]))
+            pause()
+        for touch in (
+            lambda: self.deaths, lambda: self.names, lambda: self.base_sessions, lambda: self.base_postings,
+            lambda: self._base_edges,
+        ):  # fmt: skip
+            touch()
+            pause()
+
     def death(self, index: int) -> int:
         """The DEATH of an event: 0 = alive."""
         array, position = self.deaths.locate(index)
@@ -334,9 +351,13 @@ class Trace:
 
     # -- for a checkpoint ---------------------------------------------------------------------------------------
 
-    def all_edges(self) -> NDArray[Any]:
-        """Every edge as EDGE[n], sorted by src, then in order of creation."""
-        tail = [(src, dst, kind, 0) for src, edges in self._edges.items() for dst, kind in edges]
+    def all_edges(self, before_id: int) -> NDArray[Any]:
+        """Every edge whose source has an id below `before_id` as EDGE[n], sorted by src, then in order of creation.
+
+        Others may add edges meanwhile: the copy of the dict is one step, and their sources are newer.
+        """
+        since = list(self._edges.items())
+        tail = [(src, dst, kind, 0) for src, edges in since if src < before_id for dst, kind in edges]
         merged = np.concatenate([self._base_edges, np.array(tail, EDGE.dtype)])
         return merged[np.argsort(merged["src"], kind="stable")]
 

@@ -62,7 +62,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, flush, reopen or kill."""
+    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, compact, purge, flush, reopen or kill."""
 
     kind: str
     texts: tuple[Text, ...] = ()
@@ -80,7 +80,7 @@ class Workload:
     seed: int
     durability: str
     rows: str
-    settings: dict[str, int]
+    settings: dict[str, Any]
     steps: tuple[Step, ...]
 
 
@@ -274,7 +274,7 @@ class _Maker:
                 for s in inner
             ]  # fmt: skip
             return Step(kind, inner=tuple(inner))
-        if kind in ("checkpoint", "flush"):
+        if kind in ("checkpoint", "compact", "purge", "flush"):
             return Step(kind)
         if kind in ("reopen", "kill"):
             return Step(kind, durability=self.random.choice(("full", "full", "normal", "off")))
@@ -283,7 +283,7 @@ class _Maker:
 
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
-    ("checkpoint", 2), ("flush", 1), ("reopen", 1), ("kill", 2),
+    ("checkpoint", 2), ("compact", 2), ("purge", 1), ("flush", 1), ("reopen", 1), ("kill", 2),
 )  # fmt: skip
 
 
@@ -293,8 +293,9 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
     maker = _Maker(seed, rows)
     kinds, weights = zip(*_MIX, strict=True)
     chosen = ["remember", *maker.random.choices(kinds, weights, k=steps - 3), "kill", "remember"]
-    if "checkpoint" not in chosen:
-        chosen[steps // 2] = "checkpoint"
+    for at, kind in enumerate(("checkpoint", "compact", "purge")):
+        if kind not in chosen:
+            chosen[steps // 2 + 3 * at] = kind
     made = []
     for kind in chosen:
         step = maker.step(kind)
@@ -304,6 +305,7 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
         "segment_bytes_max": maker.random.choice((1024, 2048, 4096)),
         "segment_growth_bytes": maker.random.choice((512, 1024)),
         "checkpoint_log_bytes": maker.random.choice((0, 0, 0, 4096)),
+        "background": False,
     }
     durability = ("full", "normal", "off")[seed % 3]
     return Workload(f"seed {seed}", seed, durability, rows, settings, tuple(made))
@@ -379,6 +381,8 @@ def carry_out(store: Store, step: Step) -> None:
             pass
     elif step.kind == "checkpoint":
         store.checkpoint()
+    elif step.kind in ("compact", "purge"):
+        store.compact(purge=step.kind == "purge")
     elif step.kind == "flush":
         store.flush()
     else:
