@@ -475,6 +475,19 @@ def _checkpoint(commands: _Parsers) -> None:
     )
 
 
+def _compact(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "compact",
+        "writing:compact",
+        "give back the space of what was forgotten",
+        "With --purge nothing that was forgotten is in any file afterwards.",
+        "aeon compact agent.aeon --purge",
+    )
+    _store(command)
+    command.add_argument("--purge", action="store_true", help="erase: from the log and from slack as well")
+
+
 def _warmup(commands: _Parsers) -> None:
     _add(
         commands,
@@ -504,5 +517,6 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _dream,
     _map,
     _checkpoint,
+    _compact,
     _warmup,
 )

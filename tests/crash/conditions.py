@@ -28,9 +28,10 @@ _MORE = (
 
 HOOKS_BEFORE_LAST_OPEN: list[Callable[[Store], object]] = [
     lambda store: store.checkpoint(),
-    lambda store: store.checkpoint(),
+    lambda store: store.compact(),
+    lambda store: store.compact(purge=True),
 ]
-"""Condition 6: what is done after three more writes, before the fresh open. A compaction joins the checkpoints here."""
+"""Condition 6: what is done after three more writes, before the fresh open."""
 
 
 @dataclass

@@ -62,8 +62,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, flush, reopen or kill; or on the graph:
-    link, unlink (ids: src and its dsts; topic: the kind), archive, restore, branch (topic: the session), consolidate, undo.
+    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, compact, purge, flush, reopen or
+    kill; or on the graph: link, unlink (ids: src and its dsts; topic: the kind), archive, restore, branch (topic: the
+    session), consolidate, undo.
     """
 
     kind: str
@@ -82,7 +83,7 @@ class Workload:
     seed: int
     durability: str
     rows: str
-    settings: dict[str, int]
+    settings: dict[str, Any]
     steps: tuple[Step, ...]
 
 
@@ -353,7 +354,7 @@ class _Maker:
                 for s in inner
             ]  # fmt: skip
             return Step(kind, inner=tuple(inner))
-        if kind in ("checkpoint", "flush"):
+        if kind in ("checkpoint", "compact", "purge", "flush"):
             return Step(kind)
         if kind in _ON_GRAPH and readable:
             return self._on_graph(kind, readable)
@@ -386,8 +387,8 @@ _ON_GRAPH = ("link", "unlink", "archive", "restore", "branch")
 
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
-    ("checkpoint", 2), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1), ("archive", 1), ("restore", 1),
-    ("branch", 1),
+    ("checkpoint", 2), ("compact", 2), ("purge", 1), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1),
+    ("archive", 1), ("restore", 1), ("branch", 1),
 )  # fmt: skip
 
 
@@ -397,8 +398,9 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
     maker = _Maker(seed, rows)
     kinds, weights = zip(*_MIX, strict=True)
     chosen = ["remember", *maker.random.choices(kinds, weights, k=steps - 3), "kill", "remember"]
-    if "checkpoint" not in chosen:
-        chosen[steps // 2] = "checkpoint"
+    for at, kind in enumerate(("checkpoint", "compact", "purge")):
+        if kind not in chosen:
+            chosen[steps // 2 + 3 * at] = kind
     made = []
     for kind in chosen:
         step = maker.step(kind)
@@ -408,6 +410,7 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
         "segment_bytes_max": maker.random.choice((1024, 2048, 4096)),
         "segment_growth_bytes": maker.random.choice((512, 1024)),
         "checkpoint_log_bytes": maker.random.choice((0, 0, 0, 4096)),
+        "background": False,
     }
     durability = ("full", "normal", "off")[seed % 3]
     return Workload(f"seed {seed}", seed, durability, rows, settings, tuple(made))
@@ -491,6 +494,8 @@ def carry_out(store: Store, step: Step) -> None:
         store.branch(step.ids[0], step.topic)
     elif step.kind == "checkpoint":
         store.checkpoint()
+    elif step.kind in ("compact", "purge"):
+        store.compact(purge=step.kind == "purge")
     elif step.kind == "flush":
         store.flush()
     else:
