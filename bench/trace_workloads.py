@@ -91,7 +91,7 @@ def trace_graph(bench: Bench) -> Iterator[Result]:
         }  # fmt: skip
         seeds = random.integers(count // 4, count // 2, 200).tolist()
         part = store.trace.subgraph(seeds[0], 3)
-        wide = [store.trace.subgraph(seeds[:40], 3, limit=1000) for _ in range(2)][0]
+        wide = store.trace.subgraph(seeds[:40], 3, limit=1000)
         yield {
             "metric": "three_hops", "unit": "us", "events": count, "seeds": 40, "nodes": len(wide.ids), "edges": len(wide.src),
             "one_seed_nodes": len(part.ids),
@@ -159,7 +159,7 @@ def _blocks(bench: Bench, base: Any, queries: Any, tenth: Any, note: str) -> Res
             scan.append((time.perf_counter() - middle) * 1e6)
             own.append((middle - start) * 1e6)
             least = exact[0, -1] - 1e-6 if tenth is None else tenth[n] - 1e-5
-            right += sum((hit.score if tenth is None else base[hit.id - 1] @ query) >= least for hit in hits)
+            right += sum(bool((hit.score if tenth is None else base[hit.id - 1] @ query) >= least) for hit in hits)
     shutil.rmtree(path)
     return {
         "metric": "time_blocks", "unit": "us", "rows": len(base), "dim": 384, "k": 10, "note": note,
