@@ -50,6 +50,7 @@ class Consolidation(Episodes):
         vector: Any = None,
         metadata: Mapping[str, Any] | None = None,
         key: str | None = None,
+        timestamp: Any = None,
     ) -> int:
         """Let one summary take the place of memories, in one commit; return its id.
 
@@ -61,7 +62,7 @@ class Consolidation(Episodes):
             of the memories was forgotten or archived meanwhile, nothing changes. What it raises is passed on.
         originals : "archive": out of recall, still in the history and in `get`, and `undo` takes them back. "forget": gone.
         vector : of the summary; None = the embedder's, or the mean of the originals' in a store of the caller's vectors.
-        metadata, key : of the summary.
+        metadata, key, timestamp : of the summary; as in `remember`.
 
         The summary has the role "summary" and stands in the session of the newest original. Edges between an original and
         others are made for the summary too, unless they would close a circle; `summarises` leads from it to the originals.
@@ -89,7 +90,8 @@ class Consolidation(Episodes):
             newest = memories[-1]
             [made] = self.remember_many(
                 [summary], [None] if sparse else None if vector is None else as_vectors(vector, view.engine.atlas.dim),
-                session=newest.session, role="summary", namespace=newest.namespace, metadata=[metadata], keys=[key],
+                session=newest.session, role="summary", namespace=newest.namespace, metadata=[metadata],
+                timestamps=[timestamp], keys=[key],
             )  # fmt: skip
             self.link(made, chosen, "summarises")
             for src, dst, kind in self._rewired(view, made, chosen):

@@ -426,7 +426,9 @@ def _positions(column: Ids, id_: int) -> range:
 def _ranges(column: Ids, ids: Ids) -> NDArray[np.int64]:
     """Indexes into a sorted column of every record that has one of `ids`."""
     low = np.searchsorted(column, ids, "left")
-    counts = np.searchsorted(column, ids, "right") - low
+    there = column[np.minimum(low, len(column) - 1)] == ids
+    low = low[there]
+    counts = np.searchsorted(column, ids[there], "right") - low
     total = int(counts.sum())
     return np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(total)
 

@@ -568,21 +568,28 @@ class Store(Consolidation):
         number = trace.names.session_numbers.get(session)
         if number is None:
             return []
-        found: list[int] = []
+        found: list[NDArray[np.int64]] = []
+        count = 0
         for part, last in lineage(view, number):
             for indexes in current_events(view, part):
                 if last:
                     indexes = indexes[trace.take(indexes, "id") <= np.uint64(last)]
                 if hidden_from is not None:
                     indexes = indexes[trace.take(indexes, "id") < np.uint64(hidden_from)]
-                found = indexes.tolist() + found
-                if wanted is not None and len(found) >= wanted:
+                found.append(indexes)
+                count += len(indexes)
+                if wanted is not None and count >= wanted:
                     break
-            if wanted is not None and len(found) >= wanted:
+            if wanted is not None and count >= wanted:
                 break
+        if not found:
+            return []
+        chosen = found[0] if len(found) == 1 else np.concatenate(found[::-1])
         if wanted is not None:
-            found = found[-wanted:]
-        return [Memory(view.engine, index, trace.event(index).id) for index in found]
+            chosen = chosen[-wanted:]
+        engine = view.engine
+        ids = trace.take(chosen, "id").tolist()
+        return [Memory(engine, index, id_) for index, id_ in zip(chosen.tolist(), ids, strict=True)]
 
     def memories(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import weakref
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, cast
@@ -36,6 +37,7 @@ from aeon_native import dispatch
 _ID, _PREVIOUS, _PARENT, _TIMESTAMP, _SESSION, _NAMESPACE, _ROLE, _FLAGS, _PREVIEW_BYTES, _, _ROW = range(11)
 _EVENT_BYTES = EVENT.size
 _CRC_OFFSET = 60
+_NO_POSTINGS = array("I")
 _NO_INDEXES = np.empty(0, np.uint32)
 _KINDS = {kind.name.lower(): int(kind) for kind in EdgeKind}
 _KIND_NAMES = {number: name for name, number in _KINDS.items()}
@@ -197,7 +199,7 @@ class Trace:
         self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS), bool)
         deaths = files.get(FileKind.EVENT_DEATHS)
         self._deaths = Column(deaths.unverified(DEATH.dtype) if deaths else np.empty(0, DEATH.dtype))
-        self._postings: dict[int, list[int]] = {}
+        self._postings: dict[int, array[int]] = {}  # uint32: a list of ints would take nine times as much
         self._last: dict[int, int] = {}
         self._live: dict[int, int] = {}
         myself = weakref.ref(self)  # alive whenever its graph is asked
@@ -251,7 +253,10 @@ class Trace:
         deaths.slot()
         deaths.commit()
         index = events.commit()
-        self._postings.setdefault(session, []).append(index)
+        postings = self._postings.get(session)
+        if postings is None:
+            postings = self._postings[session] = array("I")
+        postings.append(index)
         self._last[session] = id_
         self._live[session] = self._live.get(session, 0) + 1
         if parent:
@@ -336,9 +341,7 @@ class Trace:
 
     def take(self, indexes: NDArray[np.int64], field: str) -> NDArray[Any]:
         """Copy one field of the events at `indexes`, verified."""
-        if not self._verified.all():
-            chunks = np.unique(indexes[indexes < self.events.base_count] // CHUNK_RECORDS)
-            self._verify_chunks(chunks[~self._verified[chunks]])
+        self._verify_touched(indexes[indexes < self.events.base_count])
         return self.events.take(indexes, field)
 
     def _verify_chunks(self, chunks: NDArray[np.int64]) -> None:
@@ -392,13 +395,15 @@ class Trace:
     def session_events(self, session: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Indexes of a session's events from its `start`-th to its `stop`-th, dead ones included: int64[n]."""
         base = self.base_sessions
-        tail = self._postings.get(session, [])
+        tail = self._postings.get(session, _NO_POSTINGS)
         first = count = 0
         if session < len(base):
             first, count = int(base[session]["postings_start"]), int(base[session]["postings_count"])
         stop = count + len(tail) if stop is None else stop
         in_base = self.base_postings[first + min(start, count) : first + min(stop, count)] if count else _NO_INDEXES
         in_tail = tail[max(start - count, 0) : max(stop - count, 0)]
+        if not len(in_base):  # a slice of an array is a copy, so that a writer may append meanwhile
+            return np.array(in_tail, np.int64)
         return np.concatenate([in_base.astype(np.int64), np.array(in_tail, np.int64)])
 
     def session_live(self, session: int) -> int:
@@ -440,8 +445,9 @@ class Trace:
         return self._base_ids, np.ascontiguousarray(self.events.base["parent"])
 
     def _verify_touched(self, indexes: NDArray[np.int64]) -> None:
-        if not self._verified.all():
-            chunks = np.unique(indexes // CHUNK_RECORDS)
+        chunks = indexes // CHUNK_RECORDS
+        if not self._verified[chunks].all():
+            chunks = np.unique(chunks)
             self._verify_chunks(chunks[~self._verified[chunks]])
 
     def readable(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -155,7 +155,7 @@ class TraceView:
             new[1:] = (src[1:] != src[:-1]) | (dst[1:] != dst[:-1]) | (kind[1:] != kind[:-1])
             src, dst, kind = src[new], dst[new], kind[new]
         name = view.engine.trace.names.kind_name
-        return Subgraph(found, distances, src, dst, kind, {number: name(number) for number in np.unique(kind).tolist()})
+        return Subgraph(found, distances, src, dst, kind, {number: name(number) for number in set(kind.tolist())})
 
     # -- export -------------------------------------------------------------------------------------------------
 

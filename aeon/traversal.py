@@ -166,7 +166,7 @@ def walk(
 
     hops, limit : how far and how many ids at most; None = no bound. Every memory is visited once.
     """
-    frontier = np.unique(seeds)
+    frontier = _distinct(seeds)
     seen = frontier
     found, distances, edges = [frontier], [np.zeros(len(frontier), np.int32)], []
     count, hop = len(frontier), 0
@@ -175,15 +175,23 @@ def walk(
         here = step(frontier)
         edges.append(here)
         # both ends: a step may follow edges either way
-        reached = np.unique(np.concatenate([here.src, here.dst]))
+        reached = _distinct(np.concatenate([here.src, here.dst]))
         frontier = reached[~_in_sorted(reached, seen)]
         if limit is not None:
             frontier = frontier[: limit - count]
         count += len(frontier)
         found.append(frontier)
         distances.append(np.full(len(frontier), hop, np.int32))
-        seen = np.union1d(seen, frontier)
+        seen = np.sort(np.concatenate([seen, frontier]))  # they share none
     return np.concatenate(found), np.concatenate(distances), joined(edges)
+
+
+def _distinct(ids: Ids) -> Ids:
+    """The distinct ones, increasing; several times as fast as `np.unique` on some thousand."""
+    ordered = np.sort(ids)
+    keep = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=keep[1:])
+    return ordered[keep]
 
 
 def _in_sorted(values: Ids, ordered: Ids) -> NDArray[np.bool_]:

@@ -83,6 +83,28 @@ def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
                 "disk for vectors", figure, spread,
                 f"{r['dim']} dims, text and event aside: {r['ratio']:.2f}x smaller than float32's {r['float32']}",
             )  # fmt: skip
+        case "trace_append":
+            return "the Trace's share of a `remember`", figure, spread, "durability normal, one a commit, log aside"
+        case "trace_open":
+            return "`aeon.open`", figure, spread, f"{r['events']:,} events with parents and links, checkpointed"
+        case "history":
+            return "`history`, 100 memories", figure, spread, f"{r['events']:,} events, checkpointed"
+        case "three_hops":
+            return (
+                "`trace.subgraph`, 3 hops", figure, spread,
+                f"{r['events']:,} events, {r['seeds']} seeds, {r['nodes']:,} nodes, {r['edges']:,} edges",
+            )  # fmt: skip
+        case "session_memory":
+            return (
+                "memory of a session of ten events", figure, "",
+                f"{r['sessions']:,} sessions, no checkpoint yet; {_number(r['of_it_operations'])} of it for texts",
+            )  # fmt: skip
+        case "time_blocks":
+            return (
+                "`trace.search`, default", figure, spread,
+                f"{r['rows']:,} x {r['dim']}, {r['note']}: recall@10 {r['recall@10']:.4f}, {r['over_scan']:.1f}x as fast as "
+                f"a scan of all ({_number(r['scan_us'])} us)",
+            )  # fmt: skip
     return None
 
 

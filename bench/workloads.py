@@ -18,7 +18,7 @@ import aeon
 from aeon.files import OsFile
 from aeon.wal import Wal
 from aeon_native import dispatch
-from bench import data, machine
+from bench import data, machine, trace_workloads
 
 Result = dict[str, Any]
 REPEATS = 5  # of each timed loop; the median is reported, with the spread
@@ -312,6 +312,10 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "reopen": reopen,
     "start_up": start_up,
     "disk": disk,
+    "trace_append": trace_workloads.trace_append,
+    "trace_graph": trace_workloads.trace_graph,
+    "trace_memory": trace_workloads.trace_memory,
+    "time_blocks": trace_workloads.time_blocks,
 }
 
 

@@ -94,6 +94,7 @@ def make_specimen(rows: str = "int8") -> Specimen:
         Step("checkpoint"),
         Step("remember", (text("only in the log", 12, refs=(9,)),)),
         Step("link", ids=(13, 1), topic="contradicts"),
+        Step("archive", ids=(8,)),
         Step("remember", (text("the best plan", 13, key="plan"),)),
         Step("remember", (text("long too " * 50, 14),)),
         Step("forget", ids=(5,)),  # two in a row: nothing but their LSNs tells which came first

@@ -259,7 +259,37 @@ class Model:
         if step.kind == "branch":
             self.branches[step.topic] = step.ids[0]
             return True
+        if step.kind == "consolidate":
+            outward = self.outward(step.ids)
+            made = self.remember(step.texts[0])
+            for src, dst, kind in outward:
+                self._links[made if src in step.ids else src, made if dst in step.ids else dst, kind] = None
+            self._links.update(dict.fromkeys((made, id_, "summarises") for id_ in step.ids))
+            self._archived.update(dict.fromkeys(step.ids, made))
+            return True
+        if step.kind == "undo":
+            for id_ in self.stood_for(step.ids[0]):
+                del self._archived[id_]
+            return self.forget(step.ids[0])
         return False
+
+    def outward(self, ids: tuple[int, ...]) -> list[tuple[int, int, str]]:
+        """Edges from or to one of `ids` and no other, that a summary of them takes over."""
+        refs = [
+            (id_, ref, "ref") for id_, memory in self._memories.items() for ref in memory[7] if ref in self._memories
+        ]
+        edges = [edge for edge in [*self.links(), *refs] if edge[2] != "summarises"]
+        return [edge for edge in edges if (edge[0] in ids) != (edge[1] in ids)]
+
+    def stood_for(self, summary: int) -> list[int]:
+        """Readable ids that are archived for a summary, which has to be readable itself."""
+        if summary not in self._memories:
+            return []
+        return [id_ for id_ in self.archived() if self._archived[id_] == summary]
+
+    def summaries(self) -> list[int]:
+        """Summaries that can be undone."""
+        return sorted({by for by in self._archived.values() if by and self.stood_for(by)})
 
 
 def plan(workload: Workload) -> list[State]:
@@ -379,16 +409,26 @@ class _Maker:
             return Step(kind, ids=(pick.choice(archived),))
         if kind == "branch":
             return Step(kind, ids=(pick.choice(readable),), topic=f"branch {len(self.model.branches)}")
+        free = [id_ for id_ in readable if id_ not in archived]
+        if kind == "consolidate" and free:
+            chosen = tuple(sorted(pick.sample(free, min(len(free), pick.randint(1, 3)))))
+            newest = self.model.state().memories[chosen[-1]]
+            # Whether causes would close a circle depends on the order in which edges are taken over.
+            if not any(name == "causes" for _, _, name in self.model.outward(chosen)):
+                text = Text(f"a summary of {chosen}", newest[1], "summary", self.clock, newest[4], vector=self.vector())
+                return Step(kind, (text,), ids=chosen)
+        if kind == "undo" and self.model.summaries():
+            return Step(kind, ids=(pick.choice(self.model.summaries()),))
         return Step("remember", (self.text(),))
 
 
 LINK_KINDS = ("causes", "contradicts", "echoes")
-_ON_GRAPH = ("link", "unlink", "archive", "restore", "branch")
+_ON_GRAPH = ("link", "unlink", "archive", "restore", "branch", "consolidate", "undo")
 
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
     ("checkpoint", 2), ("compact", 2), ("purge", 1), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1),
-    ("archive", 1), ("restore", 1), ("branch", 1),
+    ("archive", 1), ("restore", 1), ("branch", 1), ("consolidate", 2), ("undo", 1),
 )  # fmt: skip
 
 
@@ -492,6 +532,11 @@ def carry_out(store: Store, step: Step) -> None:
         store.restore(step.ids)
     elif step.kind == "branch":
         store.branch(step.ids[0], step.topic)
+    elif step.kind == "consolidate":
+        [text] = step.texts
+        store.consolidate(step.ids, summarise=lambda _: text.text, vector=text.vector, timestamp=text.timestamp)
+    elif step.kind == "undo":
+        store.undo(step.ids[0])
     elif step.kind == "checkpoint":
         store.checkpoint()
     elif step.kind in ("compact", "purge"):
@@ -606,14 +651,16 @@ def difference(store: Store, state: State) -> str:
 
 def _difference_of_graphs(store: Store, state: State) -> str:
     """Links from both their ends, and what is archived."""
-    known = [kind for kind in LINK_KINDS if store._engine.trace.names.known_kind(kind) is not None]
+    names = store._engine.trace.names
+    known = [kind for kind in (*LINK_KINDS, "summarises") if names.known_kind(kind) is not None]
+    refs = {(id_, ref, "ref") for id_, memory in state.memories.items() for ref in memory[7] if ref in state.memories}
     for direction in ("out", "in"):
         links = {
             tuple(edge)
             for id_ in state.memories
-            for edge in store.trace.neighbours(id_, known, direction)  # type: ignore[arg-type]
+            for edge in store.trace.neighbours(id_, [*known, "ref"], direction)  # type: ignore[arg-type]
         }
-        if links != state.links:
+        if links != state.links | refs:
             return f"links are {sorted(links)} going {direction}, expected {sorted(state.links)}"
     archived = {id_ for id_ in state.memories if store.trace.is_archived(id_)}
     return "" if archived == state.archived else f"archived are {archived}, expected {set(state.archived)}"

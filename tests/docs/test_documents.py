@@ -173,6 +173,21 @@ def test_the_readmes_sample_runs(tmp_path: Path) -> None:
     assert (tmp_path / "agent.aeon" / "MANIFEST").is_file()
 
 
+def test_the_readmes_episodes_run(tmp_path: Path) -> None:
+    samples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", samples[1]],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == [
+        "['It rained all night.', 'We take the train.']",
+        "because of ['It rained all night.']",
+        run.stdout.splitlines()[2],
+    ]
+    assert "A wet walk." in run.stdout
+
+
 def test_the_packages_own_sample_runs(tmp_path: Path) -> None:
     sample = re.search(r"((?:^    .*\n|^\n)+)", aeon.__doc__ or "", re.MULTILINE)
     assert sample is not None

@@ -31,6 +31,7 @@ SESSIONS = ["s0", "s1", "s2"]
 SPACES = [(), ("a",), ("a", "b"), ("ab",)]
 KEYS = ["k0", "k1", "k2"]
 ROLES = ["user", "assistant", "tool"]
+KINDS = ["likes", "contradicts", "causes"]
 
 texts = st.text(st.sampled_from("aé漢🙂 "), max_size=40)
 vectors = st.none() | st.integers(0, len(POOL) - 1)
@@ -77,11 +78,16 @@ class Model:
     records: dict[int, Record] = field(default_factory=dict)
     keys: dict[tuple[tuple[str, ...], str], int] = field(default_factory=dict)
     fields: set[str] = field(default_factory=set)
+    links: set[tuple[int, int, str]] = field(default_factory=set)
+    archived: dict[int, int] = field(default_factory=dict)
+    branches: dict[str, int] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
     next_id: int = 1
     lsn: int = 0
 
     def remember(self, **values: Any) -> int:
         record = Record(id=self.next_id, **values)
+        self.begin(record.session)
         self.next_id += 1
         if record.key is not None:
             name = (record.namespace, record.key)
@@ -104,6 +110,43 @@ class Model:
                     del self.keys[record.namespace, record.key]
                 walk = record.replaced
         return len(chosen)
+
+    def begin(self, session: str) -> None:
+        if session not in self.begun:
+            self.begun.append(session)
+
+    def edges(self) -> set[tuple[int, int, str]]:
+        """Every edge but next whose ends can be read."""
+        found = set(self.links)
+        for record in self.records.values():
+            found |= {(record.id, ref, "ref") for ref in record.refs}
+            found |= {(record.id, record.parent, "parent")} if record.parent else set()
+            found |= {(record.id, record.replaced, "replaces")} if record.replaced else set()
+        known = set(self.readable())
+        return {edge for edge in found if edge[0] in known and edge[1] in known}
+
+    def leads(self, src: int, dst: int, kind: str) -> bool:
+        edges, reached, before = self.edges(), {src}, 0
+        while len(reached) > before:
+            before = len(reached)
+            reached |= {end for start, end, name in edges if start in reached and name == kind}
+        return dst in reached
+
+    def past(self, session: str) -> list[int]:
+        """Ids in a session's history, back to the root."""
+        own = [record.id for record in self.current() if record.session == session]
+        event = self.branches.get(session)
+        return own if event is None else [i for i in self.past(self.records[event].session) if i <= event] + own
+
+    def versions(self, id_: int) -> list[int]:
+        """Every version of a memory that can be read, oldest first."""
+        newer = {record.replaced: record.id for record in self.records.values() if record.replaced}
+        chain = [id_]
+        while self.records[chain[0]].replaced and self.records[self.records[chain[0]].replaced].state != "forgotten":
+            chain.insert(0, self.records[chain[0]].replaced)
+        while chain[-1] in newer and self.records[newer[chain[-1]]].state != "forgotten":
+            chain.append(newer[chain[-1]])
+        return chain
 
     def current(self) -> list[Record]:
         return [record for record in self.records.values() if record.state == "current"]
@@ -153,9 +196,9 @@ class StoreMachine(RuleBasedStateMachine):
     # -- writing ------------------------------------------------------------------------------------------------
 
     def _values(self, data: Any) -> dict[str, Any]:
-        known = self.model.readable()
+        known, sessions = self.model.readable(), [*SESSIONS, *self.model.branches]
         return {
-            "text": data.draw(texts), "vector": data.draw(vectors), "session": data.draw(st.sampled_from(SESSIONS)),
+            "text": data.draw(texts), "vector": data.draw(vectors), "session": data.draw(st.sampled_from(sessions)),
             "role": data.draw(st.sampled_from(ROLES)), "namespace": data.draw(st.sampled_from(SPACES)),
             "key": data.draw(st.none() | st.sampled_from(KEYS)), "metadata": data.draw(metadata),
             "timestamp": data.draw(st.integers(0, 20)),
@@ -239,6 +282,106 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.forget(where=mapping)
         return True
 
+    # -- the graph ----------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.model.readable()) > 1)
+    @rule(data=st.data(), kind=st.sampled_from(KINDS), apart=st.booleans())
+    def link(self, data: Any, kind: str, apart: bool) -> None:
+        src, *dsts = data.draw(st.lists(st.sampled_from(self.model.readable()), min_size=2, max_size=4, unique=True))
+        if kind == "causes" and any(self.model.leads(dst, src, kind) for dst in dsts):
+            if not all((src, dst, kind) in self.model.links for dst in dsts):
+                with pytest.raises(aeon.InvalidInputError, match="circle"):
+                    self.store.link(src, dsts, kind)
+            return
+        if apart:
+            with self.store.transaction():
+                made = sum(self.store.link(src, dst, kind) for dst in dsts)
+        else:
+            made = self.store.link(src, dsts, kind)
+        new = {(src, dst, kind) for dst in dsts} - self.model.links
+        assert made == len(new)
+        self.model.links |= new
+        self.model.lsn += bool(new)
+
+    @precondition(lambda self: self.model.links)
+    @rule(data=st.data())
+    def unlink(self, data: Any) -> None:
+        src, dst, kind = link = data.draw(st.sampled_from(sorted(self.model.links)))
+        if not {src, dst} <= set(self.model.readable()):
+            with pytest.raises(aeon.NotFoundError):
+                self.store.unlink(src, dst, kind)
+            return
+        if kind == "ref" and dst in self.model.records[src].refs:
+            return
+        assert self.store.unlink(src, dst, kind) == 1
+        self.model.links.discard(link)
+        self.model.lsn += 1
+
+    @precondition(lambda self: self.model.readable())
+    @rule(data=st.data(), back=st.booleans())
+    def archive(self, data: Any, back: bool) -> None:
+        ids = data.draw(st.lists(st.sampled_from(self.model.readable()), min_size=1, max_size=4, unique=True))
+        changed = [id_ for id_ in ids if (id_ in self.model.archived) == back]
+        assert (self.store.restore if back else self.store.archive)(ids) == len(changed)
+        for id_ in changed:
+            self.model.archived.pop(id_) if back else self.model.archived.update({id_: 0})
+        self.model.lsn += bool(changed)
+
+    @precondition(lambda self: self.model.readable() and len(self.model.branches) < 4)
+    @rule(data=st.data())
+    def branch(self, data: Any) -> None:
+        name = f"b{len(self.model.branches)}"
+        self.model.branches[name] = data.draw(st.sampled_from(self.model.readable()))
+        self.store.branch(self.model.branches[name], name)
+        self.model.begin(name)
+        self.model.lsn += 1
+
+    @precondition(lambda self: set(self.model.readable()) - set(self.model.archived))
+    @rule(data=st.data(), vector=st.integers(0, len(POOL) - 1), forget=st.booleans())
+    def consolidate(self, data: Any, vector: int, forget: bool) -> None:
+        model = self.model
+        free = sorted(set(model.readable()) - set(model.archived))
+        chosen = sorted(data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=4, unique=True)))
+        outward = {edge for edge in model.edges() if (edge[0] in chosen) != (edge[1] in chosen)}
+        if any(kind == "causes" for _, _, kind in outward):
+            return  # whether a circle closes depends on the order in which edges are taken over
+        made = self.store.consolidate(
+            chosen, summarise=lambda memories: " ".join(str(memory.id) for memory in memories), vector=POOL[vector] * 2,
+            originals="forget" if forget else "archive",
+        )  # fmt: skip
+        newest = model.records[chosen[-1]]
+        assert made == model.remember(
+            text=" ".join(map(str, chosen)), vector=vector, session=newest.session, role="summary",
+            namespace=newest.namespace, key=None, metadata=None, timestamp=self.store.get(made).timestamp,
+        )  # fmt: skip
+        for src, dst, kind in outward:
+            if kind not in ("parent", "replaces", "summarises"):
+                model.links.add((made if src in chosen else src, made if dst in chosen else dst, kind))
+        model.links |= {(made, id_, "summarises") for id_ in chosen}
+        if forget:
+            model.forget(chosen)
+        else:
+            model.archived.update(dict.fromkeys(chosen, made))
+        model.lsn += 1
+
+    @precondition(lambda self: any(self.model.archived.values()))
+    @rule(data=st.data())
+    def undo(self, data: Any) -> None:
+        model = self.model
+        summary = data.draw(st.sampled_from(sorted(set(model.archived.values()) - {0})))
+        back = [i for i in model.archived if model.archived[i] == summary and i in model.readable()]
+        if summary not in model.readable():
+            with pytest.raises(aeon.NotFoundError):
+                self.store.undo(summary)
+        elif not back or not all((summary, i, "summarises") in model.links for i in back):
+            return
+        else:
+            assert self.store.undo(summary) == sorted(back)
+            for id_ in back:
+                del model.archived[id_]
+            model.forget([summary])
+            model.lsn += 1
+
     @rule(data=st.data(), count=st.integers(0, 5), commit=st.booleans())
     def transaction(self, data: Any, count: int, commit: bool) -> None:
         before = self._seen(self.store)
@@ -262,6 +405,14 @@ class StoreMachine(RuleBasedStateMachine):
                         if unchanged and all(i in self.model.records for i in ids):
                             assert found == expected
                         wrote = wrote or bool(found)
+                    elif len(trial.readable()) > 1 and data.draw(st.integers(0, 3)) == 0:
+                        src, dst = data.draw(
+                            st.lists(st.sampled_from(trial.readable()), min_size=2, max_size=2, unique=True)
+                        )
+                        made = self.store.link(src, dst, "likes")
+                        assert made == ((src, dst, "likes") not in trial.links)
+                        trial.links.add((src, dst, "likes"))
+                        wrote = wrote or bool(made)
                     else:
                         self._remember(trial, self._values(data))
                         wrote = True
@@ -309,10 +460,19 @@ class StoreMachine(RuleBasedStateMachine):
         query=st.integers(0, len(POOL) - 1), k=st.integers(1, 30),
         session=st.none() | st.lists(st.sampled_from(SESSIONS), max_size=2), namespace=st.none() | st.sampled_from(SPACES),
         roles=st.none() | st.sampled_from(ROLES), since=st.none() | st.integers(0, 20), until=st.none() | st.integers(0, 20),
-        where=st.none() | st.sampled_from(list(WHERES)),
+        where=st.none() | st.sampled_from(list(WHERES)), archived=st.booleans(),
     )  # fmt: skip
     def recall(
-        self, query: int, k: int, session: Any, namespace: Any, roles: Any, since: Any, until: Any, where: Any
+        self,
+        query: int,
+        k: int,
+        session: Any,
+        namespace: Any,
+        roles: Any,
+        since: Any,
+        until: Any,
+        where: Any,
+        archived: bool,
     ) -> None:
         mapping, matches = WHERES[where] if where else (None, lambda m: True)
         if mapping is not None and self._names_unknown(mapping):
@@ -322,6 +482,7 @@ class StoreMachine(RuleBasedStateMachine):
         for record in self.model.current():
             if (
                 record.vector is not None
+                and (archived or record.id not in self.model.archived)
                 and (session is None or record.session in session)
                 and record.namespace[: len(namespace or ())] == (namespace or ())
                 and roles in (None, record.role)
@@ -340,6 +501,7 @@ class StoreMachine(RuleBasedStateMachine):
             until=until,
             where=mapping,
             exact=True,
+            archived=archived,
         )
         best = sorted(expected.values(), reverse=True)
         note(f"{len(expected)} match; best {best[:3]}")
@@ -355,12 +517,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.held.append((hits[0], self.model.records[hits[0].id]))
 
     @rule(
-        session=st.sampled_from([*SESSIONS, "nobody"]),
+        session=st.sampled_from([*SESSIONS, "b0", "b1", "nobody"]),
         limit=st.none() | st.integers(1, 9),
         before=st.none() | st.integers(1, 60),
     )
     def history(self, session: str, limit: int | None, before: int | None) -> None:
-        expected = [r.id for r in self.model.current() if r.session == session and (before is None or r.id < before)]
+        expected = [id_ for id_ in self.model.past(session) if before is None or id_ < before]
         found = self.store.history(session, limit, before)
         assert [memory.id for memory in found] == expected[-limit if limit else 0 :]
         self.held += [(memory, self.model.records[memory.id]) for memory in found[:1]]
@@ -403,9 +565,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(store) == len(current)
         infos = {info.name: info for info in store.sessions()}
         assert list(infos) == [name for name in self._begun() if any(r.session == name for r in current)]
-        for name in SESSIONS:
+        for name in model.begun:
             ids = [record.id for record in current if record.session == name]
-            assert [memory.id for memory in store.history(name, limit=None)] == ids
+            assert [memory.id for memory in store.history(name, limit=None)] == model.past(name)
             if ids:
                 assert (infos[name].count, infos[name].last_timestamp) == (len(ids), model.records[ids[-1]].timestamp)
         for record in model.records.values():
@@ -425,8 +587,21 @@ class StoreMachine(RuleBasedStateMachine):
             len(current), sum(record.vector is not None for record in current), len(model.keys),
         )  # fmt: skip
 
+        self._graph_agrees(store)
+
+    def _graph_agrees(self, store: aeon.Store) -> None:
+        model = self.model
+        edges = model.edges()
+        for id_ in model.readable():
+            out, in_ = (store.trace.neighbours(id_, direction=direction) for direction in ("out", "in"))
+            assert {tuple(edge) for edge in out} == {edge for edge in edges if edge[0] == id_}
+            assert {tuple(edge) for edge in in_} == {edge for edge in edges if edge[1] == id_}
+            assert store.trace.is_archived(id_) == (id_ in model.archived)
+        for id_ in model.readable()[-3:]:
+            assert [memory.id for memory in store.history_of(id_)] == model.versions(id_)
+
     def _begun(self) -> list[str]:
-        return list(dict.fromkeys(record.session for record in self.model.records.values()))
+        return self.model.begun
 
     @invariant()
     def everything_agrees(self) -> None:

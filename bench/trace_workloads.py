@@ -1,0 +1,168 @@
+"""Workloads of the Trace: what an event costs, how fast the episode graph is walked, and the Trace Block Index."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import aeon
+from aeon.trace import Trace
+from bench import data
+
+if TYPE_CHECKING:
+    from bench.workloads import Bench, Result
+
+_EVENTS = 1_000_000
+_SESSIONS = 10_000
+_REPEATS = 5
+
+
+def _summary(times: list[float]) -> Any:
+    return {"value": float(np.median(times)), "least": min(times), "most": max(times), "repeats": len(times)}
+
+
+def _timed(call: Any, count: int, unit: float = 1e6) -> Any:
+    times = []
+    for n in range(count):
+        start = time.perf_counter()
+        call(n)
+        times.append((time.perf_counter() - start) * unit)
+    return _summary(times)
+
+
+def trace_append(bench: Bench) -> Iterator[Result]:
+    """What the Trace adds to a commit: time inside `Trace.append`, at `normal`, one memory a commit."""
+    real, spent = Trace.append, [0.0]
+
+    def timed(self: Trace, *given: Any, **named: Any) -> int:
+        start = time.perf_counter()
+        result = real(self, *given, **named)
+        spent[0] += time.perf_counter() - start
+        return result
+
+    times = []
+    Trace.append = timed  # type: ignore[method-assign]
+    try:
+        for _ in range(_REPEATS):
+            with bench.store(durability="normal") as store:
+                for n in range(500):
+                    store.remember("warm", session=f"s{n % 50}")
+                spent[0] = 0.0
+                for n in range(5000):
+                    store.remember("And if the train is late again?", session=f"s{n % 50}")
+                times.append(spent[0] / 5000 * 1e6)
+    finally:
+        Trace.append = real  # type: ignore[method-assign]
+    yield {"metric": "trace_append", "unit": "us", "durability": "normal", **_summary(times)}
+
+
+def trace_graph(bench: Bench) -> Iterator[Result]:
+    """A store of events without vectors, with parents and links, checkpointed: open, history, three hops."""
+    count = _EVENTS // 10 if bench.quick else _EVENTS
+    path, random = bench.path(), np.random.default_rng(1)
+    with aeon.open(path, dim=8, durability="off", checkpoint_log_bytes=0) as store:
+        for at in range(0, count, 5000):
+            store.remember_many(
+                ["And then?"] * 5000, [None] * 5000, session=[f"s{n % _SESSIONS}" for n in range(at, at + 5000)],
+                parents=[None if n < 5000 else n - 4999 for n in range(at, at + 5000)],
+            )  # fmt: skip
+        for src in random.integers(1, count, 20_000).tolist():
+            near = [src + step for step in random.integers(1, 500, 5).tolist() if src + step <= count]
+            if near:
+                store.link(src, near, "leads to")
+        store.checkpoint()
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        store = aeon.open(path, read_only=True)
+        times.append((time.perf_counter() - start) * 1e3)
+        store.close()
+    yield {"metric": "trace_open", "unit": "ms", "events": count, **_summary(times)}
+    with aeon.open(path, read_only=True) as store:
+        store.history("s1", 100)
+        yield {
+            "metric": "history", "unit": "us", "events": count, "limit": 100,
+            **_timed(lambda n: store.history(f"s{n}", 100), 2000),
+        }  # fmt: skip
+        seeds = random.integers(count // 4, count // 2, 200).tolist()
+        part = store.trace.subgraph(seeds[0], 3)
+        wide = store.trace.subgraph(seeds[:40], 3, limit=1000)
+        yield {
+            "metric": "three_hops", "unit": "us", "events": count, "seeds": 40, "nodes": len(wide.ids), "edges": len(wide.src),
+            "one_seed_nodes": len(part.ids),
+            **_timed(lambda n: store.trace.subgraph(seeds[n : n + 40], 3, limit=1000), 100),
+        }  # fmt: skip
+    shutil.rmtree(path)
+
+
+def trace_memory(bench: Bench) -> Iterator[Result]:
+    """Memory of 100,000 sessions of ten events, not yet checkpointed; text aside."""
+    sessions = 10_000 if bench.quick else 100_000
+    import resource
+    import tracemalloc
+
+    with bench.store(8, durability="off", checkpoint_log_bytes=0) as store:
+        gc.collect()
+        tracemalloc.start()
+        for at in range(0, sessions, 500):
+            store.remember_many([""] * 5000, [None] * 5000, session=[f"session {at + n // 10}" for n in range(5000)])
+        used = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        blobs = sum(map(len, store._engine.blobs.tail)) + 33 * len(store._engine.blobs.tail)
+    per = used / sessions
+    yield {
+        "metric": "session_memory", "unit": "bytes/session", "sessions": sessions, "events": 10 * sessions,
+        "value": per, "least": per, "most": per, "repeats": 1, "of_it_operations": blobs / sessions,
+        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip
+
+
+def time_blocks(bench: Bench) -> Iterator[Result]:
+    """The Trace Block Index against a scan of all events: recall on the dialogue turns in time order, speed at 100K and 1M."""
+    real = data.dialogue()
+    if real is not None:
+        _, base, queries, tenth = real
+        yield _blocks(bench, base, queries[:300], tenth[:300], "real turns in time order")
+    for count in (100_000,) if bench.quick else (100_000, _EVENTS):
+        rows = bench.rows
+        random = np.random.default_rng(2)
+        picked = (rows[(np.arange(n, min(n + 20_000, count)) * 7) % len(rows)] for n in range(0, count, 20_000))
+        base = np.concatenate([
+            part + 0.02 * random.standard_normal(part.shape).astype(np.float32) for part in picked
+        ])  # fmt: skip
+        base /= np.linalg.norm(base, axis=1, keepdims=True)
+        yield _blocks(bench, base, rows[:100], None, "imitation")
+
+
+def _blocks(bench: Bench, base: Any, queries: Any, tenth: Any, note: str) -> Result:
+    path = bench.path()
+    with aeon.open(path, dim=384, durability="off", checkpoint_log_bytes=0) as store:
+        for at in range(0, len(base), 5000):
+            part = base[at : at + 5000]
+            store.remember_many([""] * len(part), part)
+        store.checkpoint()
+        start = time.perf_counter()
+        store.trace.search(queries[0], 10)
+        made = (time.perf_counter() - start) * 1e3
+        store.atlas.search(queries[0], 10, exact=True)
+        own, scan, right = [], [], 0
+        for n, query in enumerate(queries):  # by turns, so that both meet the same machine
+            start = time.perf_counter()
+            hits = store.trace.search(query, 10)
+            middle = time.perf_counter()
+            _, exact = store.atlas.search(query, 10, exact=True)
+            scan.append((time.perf_counter() - middle) * 1e6)
+            own.append((middle - start) * 1e6)
+            least = exact[0, -1] - 1e-6 if tenth is None else tenth[n] - 1e-5
+            right += sum(bool((hit.score if tenth is None else base[hit.id - 1] @ query) >= least) for hit in hits)
+    shutil.rmtree(path)
+    return {
+        "metric": "time_blocks", "unit": "us", "rows": len(base), "dim": 384, "k": 10, "note": note,
+        "recall@10": right / (10 * len(queries)), "scan_us": float(np.median(scan)),
+        "over_scan": float(np.median(scan)) / float(np.median(own)), "first_ms": made, **_summary(own),
+    }  # fmt: skip
