@@ -56,7 +56,7 @@ class Upkeep:
     def __init__(self) -> None:
         self._run_lock = threading.Lock()
         self._background = Background()
-        self._freeze_lsn = 0  # 0 = no run under way
+        self._freeze_lsn = -1  # no run under way
         self._frozen: Frozen | None = None
         self._since: deque[tuple[int, int, bytes]] = deque()
         self._paused_at = 0.0
@@ -67,11 +67,11 @@ class Upkeep:
     @property
     def writing(self) -> bool:
         """Whether a generation is being written: then long texts go into the log, not ahead into the arena."""
-        return self._freeze_lsn != 0
+        return self._freeze_lsn >= 0
 
     def note_applied(self, engine: Engine, lsn: int, first_id: int, body: bytes) -> None:
         """A commit was applied."""
-        if self._freeze_lsn:
+        if self._freeze_lsn >= 0:
             if lsn == self._freeze_lsn:
                 self._frozen = engine.freeze()
             elif lsn > self._freeze_lsn:
@@ -217,7 +217,7 @@ class Upkeep:
         return weakref.ref(old), gone, removed
 
     def _end(self) -> None:
-        self._freeze_lsn = 0
+        self._freeze_lsn = -1
         self._frozen = None
         self._since = deque()
 

@@ -77,6 +77,7 @@ class Model:
     records: dict[int, Record] = field(default_factory=dict)
     keys: dict[tuple[tuple[str, ...], str], int] = field(default_factory=dict)
     fields: set[str] = field(default_factory=set)
+    begun: list[str] = field(default_factory=list)  # sessions, in order
     next_id: int = 1
     lsn: int = 0
 
@@ -91,6 +92,8 @@ class Model:
             self.keys[name] = record.id
         self.records[record.id] = record
         self.fields |= set(record.metadata or {})
+        if record.session not in self.begun:
+            self.begun.append(record.session)
         return record.id
 
     def forget(self, ids: list[int]) -> int:
@@ -144,6 +147,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.reopen()
                 self.everything_agrees()
                 self.store.checkpoint()
+                self.everything_agrees()
+                self.store.compact()
                 self.everything_agrees()
                 self.store.close()
                 self.reader.close()
@@ -280,6 +285,17 @@ class StoreMachine(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         self.store.checkpoint()
         assert self.store.stats().log_bytes == 64
+
+    @rule(purge=st.booleans())
+    def compact(self, purge: bool) -> None:
+        report = self.store.compact(purge=purge)
+        assert report.memories == len(self.model.readable()) == self.store.stats().events
+        assert self.store.stats().log_bytes == 64
+        used = {self.model.records[id_].session for id_ in self.model.readable()}
+        self.model.begun = [name for name in self.model.begun if name in used]  # the others begin anew
+        if purge:  # what no memory has any more is in no file, the names of fields included
+            kept = [self.model.records[id_].metadata or {} for id_ in self.model.readable()]
+            self.model.fields = {name for metadata in kept for name in metadata}
 
     @rule()
     def reopen(self) -> None:
@@ -426,7 +442,7 @@ class StoreMachine(RuleBasedStateMachine):
         )  # fmt: skip
 
     def _begun(self) -> list[str]:
-        return list(dict.fromkeys(record.session for record in self.model.records.values()))
+        return self.model.begun
 
     @invariant()
     def everything_agrees(self) -> None:
