@@ -29,6 +29,7 @@ from aeon.files import NoSpaceError
 from aeon.format import SUPERSEDED, FileKind
 from aeon.recovery import remove_leftovers
 from aeon.results import CompactReport
+from aeon.retention import is_limited, overdue
 
 if TYPE_CHECKING:
     from aeon.manifest import Manifest
@@ -40,6 +41,7 @@ _WORK_S = 200e-6  # pieces of work between two pauses
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
 _ROUNDS_MAX = 100  # then the swap takes what is left, however much it is: writers are faster than this thread
 _COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
+_SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds of applying
 _BACKLOG = 4  # writers wait for a run under way when so many times the log that makes one due has come since
 
 
@@ -60,6 +62,7 @@ class Upkeep:
         self._frozen: Frozen | None = None
         self._since: deque[tuple[int, int, bytes]] = deque()
         self._paused_at = 0.0
+        self._sweeping = False
         self.error = ""  # why the last run by itself ended without a generation
 
     # -- what the store tells (under the index lock) ------------------------------------------------------------
@@ -89,6 +92,7 @@ class Upkeep:
     def compact(self, store: Store, *, purge: bool) -> CompactReport:
         """Write what can be read into a generation of its own; return what that did."""
         begin = time.perf_counter()
+        self._sweep(store)
         with self._run_lock:
             before = _disk_bytes(store._engine)
             old, gone, removed = self._run_again(store, compacting=True, purging=purge)
@@ -103,6 +107,8 @@ class Upkeep:
         """Begin a checkpoint or a compaction if the log, or what was forgotten, has grown beyond the store's options."""
         wal, options = store._wal, store._options
         assert wal is not None
+        if self._sweeping:
+            return
         if self._background.busy:
             limit = _BACKLOG * max(options.checkpoint_log_bytes, _disk_bytes(store._engine) // 4)
             if options.checkpoint_log_bytes and wal.bytes_since_checkpoint > limit:
@@ -114,13 +120,31 @@ class Upkeep:
 
         if options.background:
             self._background.start(lambda stopping: self._run_alone(store, compacting), "aeon-upkeep")
-        elif compacting:
+            return
+        self._sweep(store)
+        if compacting or self._is_compaction_due(store):
             self.compact(store, purge=False)
         else:
             self.checkpoint(store)
 
+    def _sweep(self, store: Store) -> None:
+        """Forget what the rules of retention say, in commits of their own."""
+        view = store._engine.view
+        if not is_limited(store._options) and not view.engine.may_expire:
+            return
+        self._sweeping = True
+        try:
+            ids = overdue(view, store._options, time.time_ns() // 1000)
+            for first in range(0, len(ids), _SWEEP_IDS):
+                store.forget(ids[first : first + _SWEEP_IDS])
+                self._breathe()
+        finally:
+            self._sweeping = False
+
     def _run_alone(self, store: Store, compacting: bool) -> None:
         try:
+            self._sweep(store)
+            compacting |= self._is_compaction_due(store)
             with self._run_lock:
                 if compacting or not self._is_covered(store):
                     self._run(store, compacting=compacting, purging=False)
@@ -137,8 +161,13 @@ class Upkeep:
         return wal.bytes_since_checkpoint > _disk_bytes(store._engine) // 4
 
     def _is_compaction_due(self, store: Store) -> bool:
-        share, engine = store._options.compact_share, store._engine
-        return bool(share) and engine.forgotten > max(_COMPACT_EVENTS_MIN, share * engine.view.events)
+        options, engine = store._options, store._engine
+        share = options.compact_share
+        if share and engine.forgotten > max(_COMPACT_EVENTS_MIN, share * engine.view.events):
+            return True
+        # Over the budget by an eighth: a sweep forgets as much, so that one is not due again at once.
+        since = 0 if store._wal is None else store._wal.bytes_since_checkpoint
+        return bool(options.max_bytes) and 8 * (_disk_bytes(engine) + since) > 9 * options.max_bytes
 
     def _is_covered(self, store: Store) -> bool:
         wal = store._wal
