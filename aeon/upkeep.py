@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
 _WORK_S = 200e-6  # pieces of work between two pauses
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
-_ROUNDS_MAX = 100  # then the swap takes what is left, however much it is: writers are faster than this thread
+_ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
 _COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
 _SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds of applying
 _BACKLOG = 4  # writers wait for a run under way when so many times the log that makes one due has come since
@@ -63,6 +63,7 @@ class Upkeep:
         self._since: deque[tuple[int, int, bytes]] = deque()
         self._paused_at = 0.0
         self._sweeping = False
+        self._pauses = [0.0, 0.0]  # seconds for which the last run held up writers, at the freeze and at the swap
         self.error = ""  # why the last run by itself ended without a generation
 
     # -- what the store tells (under the index lock) ------------------------------------------------------------
@@ -99,7 +100,7 @@ class Upkeep:
             new = store._engine
             return CompactReport(
                 generation=new.manifest.generation, memories=new.manifest.files[FileKind.EVENTS].count, dropped=gone,
-                bytes_before=before, bytes_after=_disk_bytes(new), seconds=time.perf_counter() - begin,
+                bytes_before=before, bytes_after=_disk_bytes(new), seconds=time.perf_counter() - begin, pauses=tuple(self._pauses),
                 files_removed=tuple(removed), purged=purge, held_by_readers=old() is not None,
             )  # fmt: skip
 
@@ -255,6 +256,7 @@ class Upkeep:
         wal.sync(wal.appended_lsn)
         wal.prepare_checkpoint()
         with store._write_lock:  # no text is being written ahead, and none is from here on
+            began = time.perf_counter()
             position = wal.begin_checkpoint(rotate=rotate)
             lsn = position.lsn - 1
             with store._index_lock:
@@ -262,6 +264,8 @@ class Upkeep:
                 self._freeze_lsn = lsn
                 if store._engine.view.lsn == lsn:
                     self._frozen = store._engine.freeze()
+            self._pauses[0] = time.perf_counter() - began
+        wal.discard_prepared()
         wal.sync(lsn)
         store._apply_pending()
         if self._frozen is None:
@@ -275,29 +279,34 @@ class Upkeep:
         new.atlas.take_over(old.atlas, lambda: self._background.stopping)
         for _ in range(_ROUNDS_MAX):
             self._pause()
-            if len(self._since) <= _BEHIND_MAX:
+            behind = len(self._since)
+            if behind <= _BEHIND_MAX:
                 break
-            self._catch_up(new, pausing=True)
+            self._catch_up(new, behind, pausing=True)
         return new
 
-    def _catch_up(self, new: Engine, *, pausing: bool) -> None:
+    def _catch_up(self, new: Engine, count: int, *, pausing: bool) -> None:
+        """Apply the next `count` commits of those that came since the freeze."""
         since = self._since
-        while since:
+        for _ in range(count):
             lsn, first_id, body = since.popleft()
             new.apply(lsn, first_id, memoryview(body))
             if pausing:
                 self._breathe()
 
     def _publish(self, store: Store, wal: Wal, old: Engine, new: Engine) -> None:
-        self._catch_up(new, pausing=True)
+        self._catch_up(new, len(self._since), pausing=True)
+        self._catch_up(new, len(self._since), pausing=False)
         with store._index_lock:
+            began = time.perf_counter()
             if store._engine is not old:  # rebuilt after an interrupt, meanwhile
                 store._rebuild(wal)
                 return
-            self._catch_up(new, pausing=False)
+            self._catch_up(new, len(self._since), pausing=False)
             if new.view.lsn != old.view.lsn:
                 raise CorruptionError(store._root, 0, expected=f"LSN {old.view.lsn} after a swap", found=new.view.lsn)
             store._engine = new
+            self._pauses[1] = time.perf_counter() - began
 
 
 def _forgotten(frozen: Frozen) -> int:

@@ -18,7 +18,7 @@ import aeon
 from aeon.files import OsFile
 from aeon.wal import Wal
 from aeon_native import dispatch
-from bench import data, machine
+from bench import data, machine, upkeep
 
 Result = dict[str, Any]
 REPEATS = 5  # of each timed loop; the median is reported, with the spread
@@ -312,6 +312,11 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "reopen": reopen,
     "start_up": start_up,
     "disk": disk,
+    "compaction": upkeep.compaction,
+    "pauses": upkeep.pauses,
+    "readers": upkeep.readers,
+    "pin": upkeep.pin,
+    "zero_copy": upkeep.zero_copy,
 }
 
 
