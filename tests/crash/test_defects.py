@@ -7,6 +7,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.crash.conditions import Judge, after_kill, judge_all, record, recover
 from tests.crash.damage import blob_bounds, make_specimen, swaps
 from tests.crash.errors import judge_fault
 from tests.crash.images import DROP, History, Image
-from tests.crash.workloads import Runner, State, Step, Text, Workload, carry_out, open_store, plan, remember
+from tests.crash.workloads import DIM, Runner, State, Step, Text, Workload, carry_out, open_store, plan, remember
 
 VECTOR = (1.0, 0.5, -0.25, 2.0)
 
