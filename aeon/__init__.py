@@ -29,6 +29,7 @@ from aeon.errors import (
     LockedError,
     NotAStoreError,
     NotFoundError,
+    NotRetainedError,
     OpenError,
     PoisonedError,
     ReadOnlyError,
@@ -36,8 +37,9 @@ from aeon.errors import (
     VersionError,
 )
 from aeon.opening import open_store as open
+from aeon.pin import Pin
 from aeon.recovery import Recovery
-from aeon.results import CheckReport, Hit, Memory, Problem, SessionInfo, Stats
+from aeon.results import CheckReport, CompactReport, Hit, Memory, Problem, SessionInfo, Stats
 from aeon.store import Store
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ __all__ = [
     "CapacityError",
     "CheckReport",
     "ClosedError",
+    "CompactReport",
     "CorruptionError",
     "DimensionError",
     "EmbedderMismatchError",
@@ -61,7 +64,9 @@ __all__ = [
     "Memory",
     "NotAStoreError",
     "NotFoundError",
+    "NotRetainedError",
     "OpenError",
+    "Pin",
     "PoisonedError",
     "Problem",
     "ReadOnlyError",

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from aeon.errors import InvalidInputError
+from aeon.pin import Pin
 from aeon.results import CheckReport, CompactReport, DreamReport, Hit, Memory, SessionInfo, Stats
 from aeon.store import Store
 
@@ -62,10 +63,10 @@ class AsyncStore:
         return await self._run(self.store.forget, ids, **options)
 
     async def history(
-        self, session: str = "default", limit: int | None = 100, before: int | None = None
+        self, session: str = "default", limit: int | None = 100, before: int | None = None, *, as_of: Any = None
     ) -> list[Memory]:
         """See `Store.history`."""
-        return await self._run(self.store.history, session, limit, before)
+        return await self._run(self.store.history, session, limit, before, as_of=as_of)
 
     async def link(self, src: int, dst: Any, kind: str, *, acyclic: bool | None = None) -> int:
         """See `Store.link`."""
@@ -140,6 +141,10 @@ class AsyncStore:
                 return work(store)
 
         return await self._run(run)
+
+    async def pin(self) -> Pin:
+        """See `Store.pin`; what the pin reads is read at once, on the caller's thread."""
+        return self.store.pin()
 
     async def flush(self) -> int:
         """See `Store.flush`."""

@@ -12,6 +12,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their numbe
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
 
 _VERIFY_EVERY = 16  # searches, to one chunk: a tenth of a millisecond or two, until all of a store is verified
+_Block = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # ids, codes, scales, deaths
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
@@ -658,6 +660,30 @@ class Atlas:
     def dead(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of `rows` have ended."""
         return self.deaths.take(rows, "lsn") != 0
+
+    @cached_property
+    def _base_block(self) -> _Block:
+        return self._block(self.rows.base, self.codes.base, self.deaths.base)
+
+    def _block(self, rows: NDArray[Any], codes: NDArray[np.uint8], deaths: NDArray[Any]) -> _Block:
+        vectors = codes.view(np.int8 if self.quantised else np.float32)[:, : self.dim]
+        arrays = rows["id"], vectors, rows["scale"], deaths["lsn"]
+        for array in arrays:
+            array.flags.writeable = False
+        return arrays
+
+    def blocks(self, stop: int) -> list[_Block]:
+        """The rows below `stop` as read-only views (ids, codes, scales, deaths), a block for each run of memory."""
+        base_count = self.codes.base_count
+        if stop == base_count:
+            return [self._base_block] if stop else []
+        found = [self._base_block] if base_count and stop > base_count else []
+        for first, codes in self.codes.runs(stop, base_count if found else 0):
+            rows, at = self.rows.locate(first)
+            deaths, _ = self.deaths.locate(first)
+            part = slice(at, at + len(codes))
+            found.append(self._block(rows[part], codes, deaths[part]))
+        return found
 
     # -- rows ---------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class Engine:
         self.time_blocks = TimeBlocks(manifest.dim, mapped.get(FileKind.TIME_BLOCKS))
         self.mapped = mapped
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
+        self._expires_since = False
         self.forgotten_since = 0  # memories forgotten since the generation was written
         self._published = (self.trace.events.count, self.atlas.codes.count, manifest.lsn)
 
@@ -117,6 +118,17 @@ class Engine:
     def forgotten(self) -> int:
         """How many memories are still in the files though they can no longer be read; 0 if none was forgotten lately."""
         return self.forgotten_since + self._forgotten_before if self.forgotten_since else 0
+
+    @property
+    def may_expire(self) -> bool:
+        """Whether any memory has a time to live of its own."""
+        return self._expires_since or self._expired_before
+
+    @cached_property
+    def _expired_before(self) -> bool:
+        return any(
+            bool((run["flags"] & OpFlag.EXPIRES).any()) for _, run in self.trace.columns(self.trace.events.base_count)
+        )
 
     @cached_property
     def _forgotten_before(self) -> int:
@@ -178,11 +190,12 @@ class Engine:
         if numbers is None:
             extra = decode_extra(extra_bytes)
             numbers = trace.names.session(extra.session), trace.names.namespace(extra.namespace)
-            if extra.key is None and extra.metadata is None and not extra.refs:
+            if extra.key is None and extra.metadata is None and not extra.refs and extra.expires is None:
                 if len(self._plain_extras) > 4096:
                     self._plain_extras.clear()
                 self._plain_extras[extra_bytes] = numbers
         row = -1
+        self._expires_since |= bool(flags & OpFlag.EXPIRES)
         if flags & OpFlag.VECTOR:
             vector = operation.vector
             if len(vector) != self.atlas.code_bytes + 4 * self.atlas.quantised:
@@ -263,6 +276,14 @@ class Engine:
             raise CorruptionError(
                 self.blobs.path, event.blob_offset, expected="an operation", found=str(error)
             ) from error
+
+    def lsn_of(self, index: int) -> int:
+        """LSN of the commit that made the event at `index`; never smaller than that of the event before."""
+        tail = index - self.trace.events.base_count
+        if tail < 0:
+            self.operation(index)  # checks the record
+            return self.blobs.lsn_at(tail, self.event(index).blob_offset)
+        return self.blobs.lsn_at(tail, 0)
 
     def extra(self, index: int) -> Extra:
         """Names, key, metadata and refs of the event at `index`."""

@@ -92,6 +92,10 @@ class NotFoundError(UsageError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class NotRetainedError(UsageError):
+    """The store cannot be read as of so early a moment: what has ended since then has left its files."""
+
+
 class ReadOnlyError(UsageError):
     """The store was opened with read_only=True."""
 

@@ -118,9 +118,9 @@ class FrameType(IntEnum):
 OP = Layout("OP", 32, [
     ("kind", "u1", 0, "1 remember, 2 forget, 32 link, 33 unlink, 34 archive, 35 restore, 36 branch"),
     ("role", "u1", 1, "1 user, 2 assistant, 3 system, 4 tool, 5 concept, 6 summary"),
-    ("flags", "u1", 2, "bit 0: a vector belongs to it; bit 1: text by reference (BLOB_REF); bit 2: it has a key; bit 3: it has metadata"),
+    ("flags", "u1", 2, "bit 0: a vector belongs to it; bit 1: text by reference (BLOB_REF); bit 2: it has a key; bit 3: it has metadata; bit 6: it expires"),
     ("reserved", "u1", 3, "zero"),
-    ("extra_bytes", "u4", 4, "bytes of `extra`: of `remember` msgpack [session, [namespace...], key, metadata, [refs...]], trailing nils cut; of `link` and `unlink` [kind]; of `branch` [session, session of `parent`]"),
+    ("extra_bytes", "u4", 4, "bytes of `extra`: of `remember` msgpack [session, [namespace...], key, metadata, [refs...], expires], trailing nils cut; of `link` and `unlink` [kind]; of `branch` [session, session of `parent`]"),
     ("text_bytes", "u4", 8, "bytes of text; of `forget`, `archive`, `restore`: the ids, u64 each; of `link` and `unlink`: src and dst, u64 each, in pairs"),
     ("vector_bytes", "u4", 12, "bytes of the vector: f4 scale, then dim int8 codes; or dim float32"),
     ("parent", "u8", 16, "id of the event this one follows from; 0 = none; of `archive`: the summary that stands for them; of `branch`: the event it continues from"),
@@ -147,6 +147,7 @@ class OpFlag:
     TEXT_REF = 2
     KEY = 4
     METADATA = 8
+    EXPIRES = 64
 
 
 BLOB_REF = Layout("BLOB_REF", 16, [

@@ -12,6 +12,7 @@ import numpy as np
 
 from aeon.errors import CapacityError, InvalidInputError
 from aeon.format import METADATA_BYTES_MAX, NAME_BYTES_MAX, REFS_MAX, ROLE_NUMBERS, TEXT_BYTES_MAX
+from aeon.options import check_ttl
 from aeon.recall import NO_FILTERS, Filters
 from aeon.where import compile_where
 
@@ -213,3 +214,8 @@ def make_filters(
         where=None if where is None else compile_where(where),
         archived=bool(archived),
     )
+
+
+def as_expiry(ttl: Any, timestamp: int) -> int | None:
+    """When a memory of that timestamp expires, microseconds; None without a ttl (seconds)."""
+    return None if ttl is None else timestamp + int(check_ttl(ttl) * 1e6)

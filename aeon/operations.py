@@ -22,19 +22,28 @@ class Extra:
     key: str | None = None
     metadata: dict[str, Any] | None = None
     refs: tuple[int, ...] = ()
+    expires: int | None = None
 
 
 def encode_extra(
-    session: str, namespace: Sequence[str], key: str | None, metadata_packed: bytes | None, refs: Sequence[int]
+    session: str,
+    namespace: Sequence[str],
+    key: str | None,
+    metadata_packed: bytes | None,
+    refs: Sequence[int],
+    expires: int | None = None,
 ) -> bytes:
-    """Return msgpack [session, [namespace...], key, metadata, [refs...]] with trailing nils cut; metadata comes packed."""
+    """Return msgpack [session, [namespace...], key, metadata, [refs...], expires], trailing nils cut; metadata comes packed."""
     parts = [msgpack.packb(session), msgpack.packb(list(namespace))]
-    if key is not None or metadata_packed is not None or refs:
+    late = expires is not None
+    if key is not None or metadata_packed is not None or refs or late:
         parts.append(msgpack.packb(key))
-    if metadata_packed is not None or refs:
+    if metadata_packed is not None or refs or late:
         parts.append(metadata_packed if metadata_packed is not None else b"\xc0")
-    if refs:
+    if refs or late:
         parts.append(msgpack.packb(list(refs)))
+    if late:
+        parts.append(msgpack.packb(expires))
     return bytes([0x90 | len(parts)]) + b"".join(parts)  # fixarray: fewer than 16 parts
 
 
@@ -42,9 +51,9 @@ def decode_extra(data: bytes | memoryview) -> Extra:
     """Read `extra`; ValueError if it is not what `encode_extra` makes."""
     try:
         parts = msgpack.unpackb(data, strict_map_key=False)
-        if not isinstance(parts, list) or not 2 <= len(parts) <= 5:
-            raise ValueError("not a list of 2 to 5 parts")
-        session, namespace, key, metadata, refs = parts + [None] * (5 - len(parts))
+        if not isinstance(parts, list) or not 2 <= len(parts) <= 6:
+            raise ValueError("not a list of 2 to 6 parts")
+        session, namespace, key, metadata, refs, expires = parts + [None] * (6 - len(parts))
         if not isinstance(session, str) or not all(isinstance(part, str) for part in namespace):
             raise ValueError("session and namespace are not text")
         if not isinstance(key, (str, type(None))) or not isinstance(metadata, (dict, type(None))):
@@ -52,7 +61,9 @@ def decode_extra(data: bytes | memoryview) -> Extra:
         references = tuple(refs or ())
         if not all(type(ref) is int and ref > 0 for ref in references):
             raise ValueError("refs are not ids")
-        return Extra(session, tuple(namespace), key, metadata, references)
+        if expires is not None and type(expires) is not int:
+            raise ValueError("expires is no time")
+        return Extra(session, tuple(namespace), key, metadata, references, expires)
     except (msgpack.UnpackException, TypeError, ValueError) as error:
         raise ValueError(f"malformed extra: {error}") from error
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from aeon.errors import InvalidInputError
@@ -27,6 +28,10 @@ class Options:
         than a quarter of the store; 0 = only when asked for. Bounds the replay at the next open.
     compact_share : a compaction runs by itself when so much of what a generation holds was forgotten, 0 to 1; 0 = only when
         asked for. It reads and writes what is alive, so half as much costs as much as the log did.
+    ttl : by namespace, how many seconds after its timestamp a memory is forgotten by the next sweep; a namespace stands for
+        those below it too, () for all. `remember(ttl=...)` does the same for one memory.
+    max_bytes : a sweep forgets the oldest memories until a generation of the rest takes no more than this; 0 = no limit.
+    keep_versions : False: a sweep forgets versions that an upsert replaced. They stay readable by id until then.
     background : generations are written by a thread of their own, beside writers; False = by the commit that made one due.
     unknown_fields : what a filter does that needs a metadata field no memory has ever had: "error" (a misspelt name is
         noticed), or "ignore" (nothing matches; for an agent that filters by what it has not said yet).
@@ -38,6 +43,9 @@ class Options:
     segment_growth_bytes: int = 1 << 20
     checkpoint_log_bytes: int = 64 << 20
     compact_share: float = 0.5
+    ttl: Mapping[Sequence[str], float] = field(default_factory=dict)
+    max_bytes: int = 0
+    keep_versions: bool = True
     background: bool = True
     unknown_fields: Literal["error", "ignore"] = "error"
     recall_target: float = RECALL_TARGET
@@ -47,7 +55,8 @@ class Options:
             raise InvalidInputError(f"durability is 'full', 'normal' or 'off', not {self.durability!r}")
         if self.unknown_fields not in ("error", "ignore"):
             raise InvalidInputError(f"unknown_fields is 'error' or 'ignore', not {self.unknown_fields!r}")
-        for name, least in (("segment_bytes_max", 1024), ("segment_growth_bytes", 512), ("checkpoint_log_bytes", 0)):
+        least_of = {"segment_bytes_max": 1024, "segment_growth_bytes": 512, "checkpoint_log_bytes": 0, "max_bytes": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidInputError(f"{name} is an int of at least {least}, not {value!r}")
@@ -57,9 +66,23 @@ class Options:
             or not 0 <= self.compact_share <= 1
         ):
             raise InvalidInputError(f"compact_share is a number from 0 to 1, not {self.compact_share!r}")
-        if not isinstance(self.background, bool):
-            raise InvalidInputError(f"background is True or False, not {self.background!r}")
+        for name in ("background", "keep_versions"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInputError(f"{name} is True or False, not {getattr(self, name)!r}")
+        if not isinstance(self.ttl, Mapping):
+            raise InvalidInputError(f"ttl is a dict from namespace to seconds, not {self.ttl!r}")
+        for namespace, seconds in self.ttl.items():
+            if not isinstance(namespace, tuple) or not all(isinstance(part, str) for part in namespace):
+                raise InvalidInputError(f"a namespace in ttl is a tuple of str, not {namespace!r}")
+            check_ttl(seconds)
         check_recall_target(self.recall_target)
+
+
+def check_ttl(seconds: float) -> float:
+    """Return a time to live; InvalidInputError unless it is a finite number of seconds, 0 or more."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
+        raise InvalidInputError(f"a ttl is a number of seconds, 0 or more, not {seconds!r}")
+    return float(seconds)
 
 
 def check_recall_target(target: float) -> float:

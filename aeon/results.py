@@ -264,6 +264,7 @@ class CompactReport:
     generation : number of the new generation. memories : how many it holds, older versions included.
     dropped : how many forgotten memories it left out.
     bytes_before, bytes_after : of the generation's files. seconds : from the call to the swap and the clean-up.
+    pauses : seconds for which writers could not commit, at the freeze and at the swap.
     files_removed : files of the old generation, and log segments, that were deleted.
     purged : nothing that was forgotten before the call is in any file of the store.
     held_by_readers : results, pins or searches of this process still map the old generation: the system gives its blocks
@@ -276,6 +277,7 @@ class CompactReport:
     bytes_before: int
     bytes_after: int
     seconds: float
+    pauses: tuple[float, float]
     files_removed: Sequence[str]
     purged: bool
     held_by_readers: bool

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon import check as checks
-from aeon import intake
+from aeon import intake, reading
 from aeon.atlas import as_vectors
 from aeon.atlas_view import AtlasView
 from aeon.checkpoint import write_ahead
@@ -37,6 +37,7 @@ from aeon.format import TEXT_BYTES_INLINE, OpFlag
 from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, check_recall_target
+from aeon.pin import Pin
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine
 from aeon.results import CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
@@ -44,7 +45,6 @@ from aeon.salience import Salience
 from aeon.trace_view import TraceView
 from aeon.transaction import Transaction
 from aeon.upkeep import Upkeep
-from aeon.versions import lineage
 from aeon.wal import Wal
 from aeon_native import dispatch
 
@@ -130,6 +130,7 @@ class Store(Consolidation):
         timestamp: Any = None,
         refs: Iterable[int] = (),
         parent: int | None = None,
+        ttl: float | None = None,
     ) -> int:
         """Keep one memory; return its id, which is stable for ever.
 
@@ -144,6 +145,7 @@ class Store(Consolidation):
         metadata : fields for `where`; anything msgpack holds, with text as field names.
         timestamp : int microseconds since 1970 UTC, or a datetime; None = now.
         refs, parent : ids of memories this one refers to, and of the one it follows from.
+        ttl : seconds after its timestamp, when the next sweep (at an automatic checkpoint, or `compact`) forgets it.
 
         Raises InvalidInputError, DimensionError, CapacityError, NotFoundError (refs, parent), each before anything is
         written; PoisonedError if the disk fails.
@@ -155,7 +157,7 @@ class Store(Consolidation):
         if vectors is not None and len(vectors) != 1:
             raise InvalidInputError(f"one text takes one vector, not {len(vectors)}")
         return self._remember(
-            [text], vectors, [session], [role], namespace, [key], [metadata], [timestamp], [refs], [parent]
+            [text], vectors, [session], [role], namespace, [key], [metadata], [timestamp], [refs], [parent], [ttl]
         )[0]
 
     def remember_many(
@@ -171,6 +173,7 @@ class Store(Consolidation):
         timestamps: Any = None,
         refs: Sequence[Iterable[int]] | None = None,
         parents: Sequence[int | None] | None = None,
+        ttl: float | Sequence[float | None] | None = None,
     ) -> list[int]:
         """Keep many memories in one commit, all or none; return their ids, in order.
 
@@ -178,7 +181,7 @@ class Store(Consolidation):
         ----------
         texts : at least one str. vectors : float[n, dim], or None as in `remember`, or a list with None where a memory
             has no vector.
-        session, role, metadata, timestamps : one for all, or a list of n. keys, refs, parents : a list of n, or None.
+        session, role, metadata, timestamps, ttl : one for all, or a list of n. keys, refs, parents : a list of n, or None.
 
         Errors and durability as in `remember`. Cost: one log record and one sync for the whole batch.
         """
@@ -209,6 +212,7 @@ class Store(Consolidation):
             intake.spread(timestamps, count, "timestamps"),
             [()] * count if refs is None else intake.spread(refs, count, "refs"),
             intake.spread(parents, count, "parents"),
+            intake.spread(ttl, count, "ttl"),
             sparse,
         )
 
@@ -224,6 +228,7 @@ class Store(Consolidation):
         timestamps: Sequence[Any],
         refs: Sequence[Iterable[int]],
         parents: Sequence[int | None],
+        ttls: Sequence[float | None],
         sparse: list[int] | None = None,
     ) -> list[int]:
         """Check and encode everything, then commit: nothing is written if anything is wrong."""
@@ -246,13 +251,18 @@ class Store(Consolidation):
             references = intake.check_refs(refs[n])
             parent = 0 if parents[n] is None else intake.check_id(parents[n], "parent")
             flags = (OpFlag.VECTOR if n in packed else 0) | (OpFlag.METADATA if fields else 0)
+            timestamp = intake.as_timestamp(timestamps[n])
+            expires = intake.as_expiry(ttls[n], timestamp)
+            if expires is not None:
+                flags |= OpFlag.EXPIRES
             if key is not None:
                 intake.check_name(key, "key")
                 flags |= OpFlag.KEY
-            extra = plain.get(session) if key is None and fields is None and not references else None
+            is_plain = key is None and fields is None and not references and expires is None
+            extra = plain.get(session) if is_plain else None
             if extra is None:
-                extra = encode_extra(session, space, key, fields, references)
-                if key is None and fields is None and not references:
+                extra = encode_extra(session, space, key, fields, references, expires)
+                if is_plain:
                     plain[session] = extra
             if len(text) > TEXT_BYTES_INLINE:
                 flags |= OpFlag.TEXT_REF
@@ -264,7 +274,7 @@ class Store(Consolidation):
                     intake.check_role(roles[n]),
                     int(flags),
                     parent,
-                    intake.as_timestamp(timestamps[n]),
+                    timestamp,
                     extra,
                     text,
                     packed.get(n, b""),
@@ -485,6 +495,7 @@ class Store(Consolidation):
         exact: bool = False,
         recall_target: float | None = None,
         archived: bool = False,
+        as_of: Any = None,
     ) -> list[Hit]:
         """Return the `k` memories nearest to `query`, best first; fewer only if fewer match.
 
@@ -497,19 +508,52 @@ class Store(Consolidation):
         exact : score every row that passes the filters.
         recall_target : share of the exact result to find, on average, 0.8 to 0.999; None = as the store was opened with.
         archived : archived memories too (`archive`, `consolidate`).
+        as_of : read as the store was after this commit (an LSN), or before the first memory with a timestamp beyond this
+            datetime; scores every row. What was forgotten since shows again until a checkpoint or compaction leaves it out:
+            NotRetainedError from then on.
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
         Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: tens of microseconds
         through the index; linear in the candidates where they are few or the store is small.
         """
         view = self._view()
+        if as_of is not None:
+            view, exact = reading.view_at(view, as_of), True
+        return self._recall(
+            view, query, k, session=session, namespace=namespace, where=where, since=since, until=until, roles=roles,
+            exact=exact, recall_target=recall_target, archived=archived,
+        )  # fmt: skip
+
+    def _recall(
+        self,
+        view: View,
+        query: Any,
+        k: int,
+        *,
+        session: Any = None,
+        namespace: Any = None,
+        where: Any = None,
+        since: Any = None,
+        until: Any = None,
+        roles: Any = None,
+        exact: bool = False,
+        recall_target: float | None = None,
+        archived: bool = False,
+    ) -> list[Hit]:
         count = intake.check_count(k, "k")
-        filters = intake.make_filters(session, namespace, where, since, until, roles, archived)
-        self._require_known_fields(view, filters)
+        filters = self._filters(view, session, namespace, where, since, until, roles, archived)
         hits = recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
         if self._wal is not None:
             self._salience.note([hit.id for hit in hits], time.time_ns() // 1000)
         return hits
+
+    def _filters(
+        self, view: View, session: Any, namespace: Any, where: Any, since: Any, until: Any, roles: Any,
+        archived: bool = False,
+    ) -> Filters:  # fmt: skip
+        filters = intake.make_filters(session, namespace, where, since, until, roles, archived)
+        self._require_known_fields(view, filters)
+        return filters
 
     def _require_known_fields(self, view: View, filters: Filters) -> None:
         if filters.where is not None and self._options.unknown_fields == "error":
@@ -541,9 +585,7 @@ class Store(Consolidation):
 
     def get(self, id_: int) -> Memory:
         """Return a memory by id: a current one, or a version that was replaced. NotFoundError if it was forgotten."""
-        view = self._view()
-        checked = intake.check_id(id_)
-        return Memory(view.engine, find(view, checked), checked)
+        return reading.get(self._view(), id_)
 
     def get_key(self, key: str, namespace: Sequence[str] = ()) -> Memory | None:
         """Return the newest version under a key, or None."""
@@ -554,42 +596,17 @@ class Store(Consolidation):
             found = engine.keys.get(encoded)
         return None if found is None else Memory(engine, engine.trace.index_of(found[0]), found[0])
 
-    def history(self, session: str = "default", limit: int | None = 100, before: int | None = None) -> list[Memory]:
+    def history(
+        self, session: str = "default", limit: int | None = 100, before: int | None = None, *, as_of: Any = None
+    ) -> list[Memory]:
         """Return a session's newest `limit` memories in the order they were remembered; with `before`, older than that id.
 
         A branch goes on from the event it branched off: what came before it, back to the root, is part of its history.
-        limit : None = all. An unknown session has no history: []. Cost: proportional to what is returned.
+        limit : None = all. as_of : as in `recall`. An unknown session has no history: []. Cost: proportional to what is
+        returned.
         """
         view = self._view()
-        trace = view.engine.trace
-        intake.check_name(session, "session")
-        wanted = None if limit is None else intake.check_count(limit, "limit")
-        hidden_from = None if before is None else intake.check_id(before, "before")
-        number = trace.names.session_numbers.get(session)
-        if number is None:
-            return []
-        found: list[NDArray[np.int64]] = []
-        count = 0
-        for part, last in lineage(view, number):
-            for indexes in current_events(view, part):
-                if last:
-                    indexes = indexes[trace.take(indexes, "id") <= np.uint64(last)]
-                if hidden_from is not None:
-                    indexes = indexes[trace.take(indexes, "id") < np.uint64(hidden_from)]
-                found.append(indexes)
-                count += len(indexes)
-                if wanted is not None and count >= wanted:
-                    break
-            if wanted is not None and count >= wanted:
-                break
-        if not found:
-            return []
-        chosen = found[0] if len(found) == 1 else np.concatenate(found[::-1])
-        if wanted is not None:
-            chosen = chosen[-wanted:]
-        engine = view.engine
-        ids = trace.take(chosen, "id").tolist()
-        return [Memory(engine, index, id_) for index, id_ in zip(chosen.tolist(), ids, strict=True)]
+        return reading.history(view if as_of is None else reading.view_at(view, as_of), session, limit, before)
 
     def memories(
         self,
@@ -606,10 +623,19 @@ class Store(Consolidation):
         One snapshot: what is remembered or forgotten meanwhile does not show. Filters and errors as in `recall`.
         """
         view = self._view()
-        filters = intake.make_filters(session, namespace, where, since, until, roles)
-        self._require_known_fields(view, filters)
-        trace = view.engine.trace
-        return (Memory(view.engine, index, trace.event(index).id) for index in select_alive(view, filters))
+        return reading.memories(view, self._filters(view, session, namespace, where, since, until, roles))
+
+    def pin(self) -> Pin:
+        """Hold the store as it is now: a snapshot to read from while others write, compact and swap; see `Pin`.
+
+            with store.pin() as pin:
+                pin.recall(...), pin.get(...), pin.history(...), list(pin), pin.rows(), pin.text(...)
+
+        Cost: well under a microsecond; no lock.
+        """
+        if self._unusable:
+            raise ClosedError(self._unusable)
+        return Pin(self, self._engine.view)
 
     def sessions(self) -> list[SessionInfo]:
         """Return the sessions that hold current memories, in the order they were begun. Cost: linear in the sessions."""

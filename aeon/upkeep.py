@@ -30,6 +30,7 @@ from aeon.files import NoSpaceError
 from aeon.format import SUPERSEDED, FileKind
 from aeon.recovery import remove_leftovers
 from aeon.results import CompactReport
+from aeon.retention import is_limited, overdue
 
 if TYPE_CHECKING:
     from aeon.manifest import Manifest
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
 _WORK_S = 200e-6  # pieces of work between two pauses
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
-_ROUNDS_MAX = 100  # then the swap takes what is left, however much it is: writers are faster than this thread
+_ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
 _COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
+_SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds of applying
 _BACKLOG = 4  # writers wait for a run under way when so many times the log that makes one due has come since
 
 
@@ -57,10 +59,12 @@ class Upkeep:
     def __init__(self) -> None:
         self._run_lock = threading.Lock()
         self._background = Background()
-        self._freeze_lsn = 0  # 0 = no run under way
+        self._freeze_lsn = -1  # no run under way
         self._frozen: Frozen | None = None
         self._since: deque[tuple[int, int, bytes]] = deque()
         self._paused_at = 0.0
+        self._sweeping = False
+        self._pauses = [0.0, 0.0]  # seconds for which the last run held up writers, at the freeze and at the swap
         self.error = ""  # why the last run by itself ended without a generation
 
     # -- what the store tells (under the index lock) ------------------------------------------------------------
@@ -68,11 +72,11 @@ class Upkeep:
     @property
     def writing(self) -> bool:
         """Whether a generation is being written: then long texts go into the log, not ahead into the arena."""
-        return self._freeze_lsn != 0
+        return self._freeze_lsn >= 0
 
     def note_applied(self, engine: Engine, lsn: int, first_id: int, body: bytes) -> None:
         """A commit was applied."""
-        if self._freeze_lsn:
+        if self._freeze_lsn >= 0:
             if lsn == self._freeze_lsn:
                 self._frozen = engine.freeze()
             elif lsn > self._freeze_lsn:
@@ -90,6 +94,7 @@ class Upkeep:
     def compact(self, store: Store, *, purge: bool) -> CompactReport:
         """Write what can be read into a generation of its own; return what that did."""
         begin = time.perf_counter()
+        self._sweep(store)
         with self._run_lock:
             before = _disk_bytes(store._engine)
             old, gone, removed = self._run_again(store, compacting=True, purging=purge)
@@ -97,13 +102,16 @@ class Upkeep:
             return CompactReport(
                 generation=new.manifest.generation, memories=new.manifest.files[FileKind.EVENTS].count, dropped=gone,
                 bytes_before=before, bytes_after=_disk_bytes(new), seconds=time.perf_counter() - begin,
-                files_removed=tuple(removed), purged=purge, held_by_readers=old() is not None,
+                pauses=(self._pauses[0], self._pauses[1]), files_removed=tuple(removed), purged=purge,
+                held_by_readers=old() is not None,
             )  # fmt: skip
 
     def run_if_due(self, store: Store) -> None:
         """Begin a checkpoint or a compaction if the log, or what was forgotten, has grown beyond the store's options."""
         wal, options = store._wal, store._options
         assert wal is not None
+        if self._sweeping:
+            return
         if self._background.busy:
             limit = _BACKLOG * max(options.checkpoint_log_bytes, _disk_bytes(store._engine) // 4)
             if options.checkpoint_log_bytes and wal.bytes_since_checkpoint > limit:
@@ -117,13 +125,30 @@ class Upkeep:
             self._background.start(lambda stopping: self._run_alone(store, compacting), "aeon-upkeep")
             return
         with suppress(ClosedError):  # closed meanwhile: the commit that brought us here stands, and `close` synced it
-            if compacting:
+            self._sweep(store)
+            if compacting or self._is_compaction_due(store):
                 self.compact(store, purge=False)
             else:
                 self.checkpoint(store)
 
+    def _sweep(self, store: Store) -> None:
+        """Forget what the rules of retention say, in commits of their own."""
+        view = store._engine.view
+        if not is_limited(store._options) and not view.engine.may_expire:
+            return
+        self._sweeping = True
+        try:
+            ids = overdue(view, store._options, time.time_ns() // 1000)
+            for first in range(0, len(ids), _SWEEP_IDS):
+                store.forget(ids[first : first + _SWEEP_IDS])
+                self._breathe()
+        finally:
+            self._sweeping = False
+
     def _run_alone(self, store: Store, compacting: bool) -> None:
         try:
+            self._sweep(store)
+            compacting |= self._is_compaction_due(store)
             with self._run_lock:
                 if compacting or not self._is_covered(store):
                     self._run(store, compacting=compacting, purging=False)
@@ -140,8 +165,13 @@ class Upkeep:
         return wal.bytes_since_checkpoint > _disk_bytes(store._engine) // 4
 
     def _is_compaction_due(self, store: Store) -> bool:
-        share, engine = store._options.compact_share, store._engine
-        return bool(share) and engine.forgotten > max(_COMPACT_EVENTS_MIN, share * engine.view.events)
+        options, engine = store._options, store._engine
+        share = options.compact_share
+        if share and engine.forgotten > max(_COMPACT_EVENTS_MIN, share * engine.view.events):
+            return True
+        # Over the budget by an eighth: a sweep forgets as much, so that one is not due again at once.
+        since = 0 if store._wal is None else store._wal.bytes_since_checkpoint
+        return bool(options.max_bytes) and 8 * (_disk_bytes(engine) + since) > 9 * options.max_bytes
 
     def _is_covered(self, store: Store) -> bool:
         wal = store._wal
@@ -221,7 +251,7 @@ class Upkeep:
         return weakref.ref(old), gone, removed
 
     def _end(self) -> None:
-        self._freeze_lsn = 0
+        self._freeze_lsn = -1
         self._frozen = None
         self._since = deque()
 
@@ -230,6 +260,7 @@ class Upkeep:
         wal.sync(wal.appended_lsn)
         wal.prepare_checkpoint()
         with store._write_lock:  # no text is being written ahead, and none is from here on
+            began = time.perf_counter()
             position = wal.begin_checkpoint(rotate=rotate)
             lsn = position.lsn - 1
             with store._index_lock:
@@ -237,6 +268,8 @@ class Upkeep:
                 self._freeze_lsn = lsn
                 if store._engine.view.lsn == lsn:
                     self._frozen = store._engine.freeze()
+            self._pauses[0] = time.perf_counter() - began
+        wal.discard_prepared()
         wal.sync(lsn)
         store._apply_pending()
         if self._frozen is None:
@@ -250,29 +283,34 @@ class Upkeep:
         new.atlas.take_over(old.atlas, lambda: self._background.stopping)
         for _ in range(_ROUNDS_MAX):
             self._pause()
-            if len(self._since) <= _BEHIND_MAX:
+            behind = len(self._since)
+            if behind <= _BEHIND_MAX:
                 break
-            self._catch_up(new, pausing=True)
+            self._catch_up(new, behind, pausing=True)
         return new
 
-    def _catch_up(self, new: Engine, *, pausing: bool) -> None:
+    def _catch_up(self, new: Engine, count: int, *, pausing: bool) -> None:
+        """Apply the next `count` commits of those that came since the freeze."""
         since = self._since
-        while since:
+        for _ in range(count):
             lsn, first_id, body = since.popleft()
             new.apply(lsn, first_id, memoryview(body))
             if pausing:
                 self._breathe()
 
     def _publish(self, store: Store, wal: Wal, old: Engine, new: Engine) -> None:
-        self._catch_up(new, pausing=True)
+        self._catch_up(new, len(self._since), pausing=True)
+        self._catch_up(new, len(self._since), pausing=False)
         with store._index_lock:
+            began = time.perf_counter()
             if store._engine is not old:  # rebuilt after an interrupt, meanwhile
                 store._rebuild(wal)
                 return
-            self._catch_up(new, pausing=False)
+            self._catch_up(new, len(self._since), pausing=False)
             if new.view.lsn != old.view.lsn:
                 raise CorruptionError(store._root, 0, expected=f"LSN {old.view.lsn} after a swap", found=new.view.lsn)
             store._engine = new
+            self._pauses[1] = time.perf_counter() - began
 
 
 def _forgotten(frozen: Frozen) -> int:

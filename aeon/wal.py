@@ -462,27 +462,30 @@ class Wal:
     def begin_checkpoint(self, *, rotate: bool = False) -> LogPosition:
         """Return where the log stands: what comes from there on is what a generation written now does not hold.
 
-        Begins the segment that was prepared, if nothing was appended meanwhile; with `rotate` it begins one in any case, and
-        may hold up writers for its syncs.
+        Begins the segment that was prepared, if nothing was appended meanwhile (else `discard_prepared` comes next); with
+        `rotate` it begins one in any case, and may hold up writers for its syncs. Cost: no system call without `rotate`.
         """
         with self._lock:
             self.require_healthy()
-            prepared, self._prepared = self._prepared, None
-            if prepared is not None and prepared.file is not None:
-                if prepared.lsn == self.appended_lsn:
-                    self._use(prepared.segment, prepared.file, prepared.crc, before_synced=False)
-                else:
-                    self._discard(prepared.file)
+            prepared = self._prepared
+            if prepared is not None and prepared.file is not None and prepared.lsn == self.appended_lsn:
+                self._use(prepared.segment, prepared.file, prepared.crc, before_synced=False)
+                self._prepared = None
             if rotate and self._offset > SEGMENT_HEADER.size:
+                self.discard_prepared()
                 self._rotate()
             self.bytes_since_checkpoint = 0
             return LogPosition(self.segment, self._offset, self.appended_lsn + 1, self.next_id, self._seed)
 
-    def _discard(self, file: File) -> None:
-        """Remove a segment that was made ahead of time and not begun; one that stays is removed by recovery."""
+    def discard_prepared(self) -> None:
+        """Remove a segment that was prepared and not begun; one that stays is removed by recovery."""
+        prepared = self._prepared
+        if prepared is None or prepared.file is None:
+            return
         try:
-            file.close()
-            self._files.unlink(file.path)
+            prepared.file.close()
+            self._files.unlink(prepared.file.path)
+            self._prepared = None
         except Exception as error:
             raise self.poison(error) from error
 

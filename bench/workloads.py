@@ -18,7 +18,7 @@ import aeon
 from aeon.files import OsFile
 from aeon.wal import Wal
 from aeon_native import dispatch
-from bench import data, machine, trace_workloads
+from bench import data, machine, trace_workloads, upkeep
 
 Result = dict[str, Any]
 REPEATS = 5  # of each timed loop; the median is reported, with the spread
@@ -316,6 +316,11 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "trace_graph": trace_workloads.trace_graph,
     "trace_memory": trace_workloads.trace_memory,
     "time_blocks": trace_workloads.time_blocks,
+    "compaction": upkeep.compaction,
+    "pauses": upkeep.pauses,
+    "readers": upkeep.readers,
+    "pin": upkeep.pin,
+    "zero_copy": upkeep.zero_copy,
 }
 
 

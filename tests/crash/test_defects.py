@@ -7,16 +7,19 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import aeon
 from aeon.errors import CorruptionError
+from aeon.files import NoSpaceError, OsFile
 from tests.crash.backends import STORE, Change, Directory, Fault, FaultyFileSystem, Inode, RecordingFileSystem
 from tests.crash.conditions import Judge, after_kill, judge_all, record, recoveries
 from tests.crash.damage import blob_bounds, make_specimen, swaps
 from tests.crash.errors import judge_fault
 from tests.crash.images import DROP, History, Image
-from tests.crash.workloads import Runner, State, Step, Text, Workload, carry_out, open_store, plan, remember
+from tests.crash.workloads import DIM, Runner, State, Step, Text, Workload, carry_out, open_store, plan, remember
 
 VECTOR = (1.0, 0.5, -0.25, 2.0)
 
@@ -263,3 +266,24 @@ def test_the_harness_itself_sees_a_lost_commit() -> None:
         carry_out(store, Step("checkpoint"))
     with pytest.raises(AssertionError, match="3 commits, not 2 to 2"):
         judge.judge(files, image)
+
+
+def test_a_generation_that_finds_no_room_leaves_nothing_and_the_next_one_has_it(tmp_path: Path) -> None:
+    allocate = OsFile.allocate
+
+    def full(self: OsFile, offset: int, count: int) -> None:
+        if self.path.endswith("keys.tbl"):
+            raise NoSpaceError(28, "No space left on device", self.path)
+        allocate(self, offset, count)
+
+    with aeon.open(tmp_path / "a.aeon", dim=DIM) as store:
+        ids = store.remember_many(["a", "b", "c"], [[1.0] * DIM] * 3)
+        store.forget(ids[0])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(OsFile, "allocate", full)
+            for attempt in (store.compact, store.checkpoint):
+                with pytest.raises(aeon.CapacityError):
+                    attempt()
+        assert not list(tmp_path.glob("*/gen-*"))
+        store.compact()
+        assert store.check().ok and [memory.text for memory in store.memories()] == ["b", "c"]

@@ -97,6 +97,8 @@ class Model:
             self.keys[name] = record.id
         self.records[record.id] = record
         self.fields |= set(record.metadata or {})
+        if record.session not in self.begun:
+            self.begun.append(record.session)
         return record.id
 
     def forget(self, ids: list[int]) -> int:
@@ -187,6 +189,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.reopen()
                 self.everything_agrees()
                 self.store.checkpoint()
+                self.everything_agrees()
+                self.store.compact()
                 self.everything_agrees()
                 self.store.close()
                 self.reader.close()
@@ -431,6 +435,17 @@ class StoreMachine(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         self.store.checkpoint()
         assert self.store.stats().log_bytes == 64
+
+    @rule(purge=st.booleans())
+    def compact(self, purge: bool) -> None:
+        report = self.store.compact(purge=purge)
+        assert report.memories == len(self.model.readable()) == self.store.stats().events
+        assert self.store.stats().log_bytes == 64
+        used = {self.model.records[id_].session for id_ in self.model.readable()}
+        self.model.begun = [name for name in self.model.begun if name in used]  # the others begin anew
+        if purge:  # what no memory has any more is in no file, the names of fields included
+            kept = [self.model.records[id_].metadata or {} for id_ in self.model.readable()]
+            self.model.fields = {name for metadata in kept for name in metadata}
 
     @rule()
     def reopen(self) -> None:

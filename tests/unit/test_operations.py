@@ -62,7 +62,8 @@ def test_trailing_nils_are_cut() -> None:
 MALFORMED: dict[str, Any] = {
     "a map": {"session": "s"},
     "one part": ["s"],
-    "six parts": ["s", [], None, None, [], 1],
+    "seven parts": ["s", [], None, None, [], 1, 1],
+    "expires is text": ["s", [], None, None, [], "1"],
     "session is a number": [1, []],
     "session is nil": [None, []],
     "namespace is nil": ["s", None],
