@@ -24,7 +24,8 @@ from aeon.errors import CorruptionError, DimensionError, InvalidInputError
 from aeon.format import DEATH, ROW, FileKind, data_offset, row_stride
 from aeon.generation_files import MappedFile
 from aeon.page_file import decode_pages, encode_pages
-from aeon.pages import PageIndex, Snapshot
+from aeon.page_memory import Snapshot
+from aeon.pages import PageIndex
 from aeon.probing import RECALL_TARGET, Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.format import CURVE_POINT, PAGE, PAGES_HEADER, padded
-from aeon.pages import PageIndex, StoredLevel
+from aeon.page_memory import StoredLevel
+from aeon.pages import PageIndex
 from aeon.probing import Curve
 from aeon_native.page_layout import LANES, NO_ROW, block_dtype
 
