@@ -118,6 +118,7 @@ class Atlas:
         self._efforts: dict[tuple[float | None, int, int | None], Effort] = {}
         self._background = Background()
         self._kept: list[NDArray[np.float32]] = []
+        self.selections: dict[tuple[Any, ...], tuple[int, NDArray[np.int64]]] = {}  # by filter: (of so many events, rows)
         self._asked = self._measure_at = 0
         self._local = threading.local()
         self.index_error = ""  # why the index was given up, if it was
