@@ -25,7 +25,8 @@ from aeon.errors import CorruptionError, DimensionError, InvalidInputError
 from aeon.format import DEATH, ROW, FileKind, data_offset, row_stride
 from aeon.generation_files import MappedFile
 from aeon.page_file import decode_pages, encode_pages
-from aeon.pages import PageIndex, Snapshot
+from aeon.page_memory import Snapshot
+from aeon.pages import PageIndex
 from aeon.probing import RECALL_TARGET, Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
@@ -119,6 +120,9 @@ class Atlas:
         self._efforts: dict[tuple[float | None, int, int | None], Effort] = {}
         self._background = Background()
         self._kept: list[NDArray[np.float32]] = []
+        self.selections: dict[
+            tuple[Any, ...], tuple[int, NDArray[np.int64]]
+        ] = {}  # by filter: (of so many events, rows)
         self._asked = self._measure_at = 0
         self._local = threading.local()
         self.index_error = ""  # why the index was given up, if it was

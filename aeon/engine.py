@@ -34,7 +34,7 @@ from aeon.graph import CHANGES, Change, decode_change
 from aeon.key_table import KeyTable, encode_key
 from aeon.manifest import Manifest
 from aeon.operations import Extra, Operation, decode_commit, decode_extra
-from aeon.pages import Snapshot
+from aeon.page_memory import Snapshot
 from aeon.time_blocks import TimeBlocks
 from aeon.trace import Event, Trace
 

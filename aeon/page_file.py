@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.format import CURVE_POINT, PAGE, PAGES_HEADER, padded
-from aeon.pages import Snapshot, StoredLevel
+from aeon.page_memory import Snapshot, StoredLevel
 from aeon.probing import Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import LANES, NO_ROW, block_dtype

@@ -21,33 +21,25 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.background import in_two
+from aeon import page_building, page_check
+from aeon.page_building import GROUP_ROWS, PAGE_BLOCKS, PAGE_BLOCKS_MAX, PAGE_ROWS, Rows
+from aeon.page_memory import Frames, Level, Snapshot, StoredLevel
 from aeon_native import dispatch
 from aeon_native.page_layout import (
-    FIELD,
     FIELDS,
     LANES,
     NO_ROW,
     ROTATIONS,
-    block_bytes,
     block_dtype,
     padded_dim,
     scratch_bytes,
 )
 
-PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, large ones few centroids (bench/growth)
-PAGE_ROWS = PAGE_BLOCKS * LANES
-GROUP_ROWS = 128
-BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits
-PAGE_BLOCKS_MAX = 2048  # a page that cannot be split grows up to here: 65,536 equal rows; then a second one begins
-_SLAB_BLOCKS = 128  # memory is asked for in pieces of this size
 _NEIGHBOURS = 16  # pages looked at after a split
 _MOVES_PAGES_MAX = 10  # pages rewritten after a split: bounds its pause
 _MARGIN = 1e-3  # a row moves only for a gain that is more than rounding
 _SPARSE_ROWS = 16  # a page with fewer live rows is dissolved
 _DEATHS_A_SWEEP = 8  # deaths between two looks at a page
-
-Rows = NDArray[np.int64]
 
 
 class RowSource(Protocol):
@@ -77,129 +69,6 @@ def rotation_signs(seed: bytes, dim: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(1.0 - 2.0 * bits, np.float32).reshape(ROTATIONS, dim)
 
 
-class _Frames:
-    """Memory for pages, in runs of blocks of a few sizes; given back to the system when the index goes."""
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._bytes = block_bytes(dim)
-        self._free: dict[int, list[int]] = {}
-        self._slabs: list[NDArray[np.uint8]] = []
-
-    def take(self, blocks: int) -> int:
-        """Address of a run of `blocks`; its bytes are undefined."""
-        free = self._free.setdefault(blocks, [])
-        if not free:
-            count = max(1, _SLAB_BLOCKS // blocks)
-            size = blocks * self._bytes
-            slab = np.empty(count * size + 64, np.uint8)
-            self._slabs.append(slab)
-            start = -(-slab.ctypes.data // 64) * 64
-            free.extend(start + size * at for at in reversed(range(count)))
-        return free.pop()
-
-    def give(self, address: int, blocks: int) -> None:
-        """Take a run back."""
-        self._free.setdefault(blocks, []).append(address)
-
-    def adopt(self, blocks: NDArray[Any]) -> None:
-        """Keep memory that pages lie in and that was not made here."""
-        self._slabs.append(blocks.view(np.uint8))
-
-    @property
-    def bytes(self) -> int:
-        """All memory held."""
-        return sum(slab.nbytes for slab in self._slabs)
-
-
-class _Level:
-    """Centroids of one level and where their pages lie. The writer's own; a snapshot copies `pages` and `blocks`."""
-
-    def __init__(self, dim: int) -> None:
-        self.count = 0  # slots ever used
-        self.free: list[int] = []
-        self.live = 0
-        self._grow(64, dim)
-
-    def _grow(self, size: int, dim: int) -> None:
-        def larger(old: NDArray[Any] | None, dtype: Any, *shape: int) -> NDArray[Any]:
-            new = np.zeros((size, *shape), dtype)
-            if old is not None:
-                new[: len(old)] = old
-            return new
-
-        first = self.count == 0
-        self.codes: NDArray[np.int8] = larger(None if first else self.codes, np.int8, dim)
-        self.scales: NDArray[np.float32] = larger(None if first else self.scales, np.float32)
-        self.lengths: NDArray[np.float32] = larger(None if first else self.lengths, np.float32)
-        self.pages: NDArray[np.uint64] = larger(None if first else self.pages, np.uint64)
-        self.counts: NDArray[np.uint32] = larger(None if first else self.counts, np.uint32)
-        self.capacities: NDArray[np.uint32] = larger(None if first else self.capacities, np.uint32)
-        self.parents: NDArray[np.int64] = larger(None if first else self.parents, np.int64)
-
-    def reserve(self, count: int, dim: int) -> None:
-        """Make room for `count` slots."""
-        size = len(self.scales)
-        while size < count:
-            size *= 2
-        if size > len(self.scales):
-            self._grow(size, dim)
-
-    def take(self, dim: int) -> int:
-        """A slot that no snapshot shows."""
-        self.live += 1
-        if self.free:
-            return self.free.pop()
-        if self.count == len(self.scales):
-            self._grow(2 * self.count, dim)
-        self.count += 1
-        return self.count - 1
-
-    def centroid(self, slot: int) -> NDArray[np.float32]:
-        """The unit centroid as float32[dim]."""
-        return self.codes[slot].astype(np.float32) * self.scales[slot]
-
-    def centroids(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The same for many."""
-        return self.codes[slots].astype(np.float32) * self.scales[slots, None]
-
-    def used(self) -> NDArray[np.int64]:
-        """Slots that hold a page."""
-        return np.flatnonzero(self.pages[: self.count])
-
-
-@dataclass(frozen=True)
-class StoredLevel:
-    """One level of an index as arrays over its pages, from a pages file; their blocks lie one behind the other there.
-
-    slots : int64[n]. scales, lengths : float32[n]. counts, blocks : uint32[n]. codes : int8[n, dim].
-    """
-
-    slots: NDArray[np.int64]
-    scales: NDArray[np.float32]
-    lengths: NDArray[np.float32]
-    counts: NDArray[np.uint32]
-    blocks: NDArray[np.uint32]
-    codes: NDArray[np.int8]
-
-
-class Snapshot:
-    """What one search reads: the context of the kernels, and the arrays behind its addresses."""
-
-    __slots__ = ("__weakref__", "_keep", "ctx", "groups", "levels", "pages", "reach", "rows")
-
-    def __init__(
-        self, ctx: NDArray[np.int64], keep: tuple[Any, ...], pages: int, groups: int,
-        levels: dict[str, dict[str, NDArray[Any]]],
-    ) -> None:  # fmt: skip
-        self.ctx = ctx
-        self.levels = levels  # "top" and "slot": codes, scales, lengths, pages, blocks by slot
-        self._keep = keep
-        self.rows, self.reach = int(ctx[FIELD["rows"]]), int(ctx[FIELD["reach"]])
-        self.pages = pages
-        self.groups = groups
-
-
 @dataclass
 class IndexCounters:
     """What the writer did since the index was made."""
@@ -225,8 +94,8 @@ class PageIndex:
         self._source = source
         self.signs = rotation_signs(seed, self.dim)
         self._dtype = block_dtype(self.dim)
-        self._frames = _Frames(self.dim)
-        self._slots, self._groups = _Level(self.dim), _Level(self.dim)
+        self._frames = Frames(self.dim)
+        self._slots, self._groups = Level(self.dim), Level(self.dim)
         self._scratch = np.empty(3 * scratch_bytes(self.dim), np.uint8)
         self._retired: deque[tuple[weakref.ref[Snapshot], list[Callable[[], None]]]] = deque()
         self._retiring: list[Callable[[], None]] = []
@@ -273,7 +142,7 @@ class PageIndex:
 
     # -- pages --------------------------------------------------------------------------------------------------
 
-    def _page(self, level: _Level, slot: int) -> NDArray[Any]:
+    def _page(self, level: Level, slot: int) -> NDArray[Any]:
         """The blocks of a page as records; a view."""
         blocks = int(level.capacities[slot]) // LANES
         if not blocks:
@@ -281,15 +150,15 @@ class PageIndex:
         raw = (ctypes.c_uint8 * (blocks * self._dtype.itemsize)).from_address(int(level.pages[slot]))
         return np.frombuffer(memoryview(raw), self._dtype)
 
-    def _numbers(self, level: _Level, slot: int) -> NDArray[np.int64]:
+    def _numbers(self, level: Level, slot: int) -> NDArray[np.int64]:
         """What a page lists: int64[count], a copy."""
         return self._page(level, slot)["rows"].reshape(-1)[: level.counts[slot]].astype(np.int64)
 
-    def _retire_page(self, level: _Level, slot: int) -> None:
+    def _retire_page(self, level: Level, slot: int) -> None:
         address, blocks = int(level.pages[slot]), int(level.capacities[slot]) // LANES
         self._retiring.append(lambda: self._frames.give(address, blocks))
 
-    def _retire_slot(self, level: _Level, slot: int) -> None:
+    def _retire_slot(self, level: Level, slot: int) -> None:
         self._retire_page(level, slot)
         level.pages[slot] = 0
         level.counts[slot] = level.capacities[slot] = 0
@@ -300,7 +169,7 @@ class PageIndex:
         blocks = max(1, -(-count // LANES))
         return blocks if blocks <= PAGE_BLOCKS else 1 << (blocks - 1).bit_length()  # a page that grows doubles
 
-    def _new_page(self, level: _Level, slot: int, count: int) -> int:
+    def _new_page(self, level: Level, slot: int, count: int) -> int:
         """Give a slot an empty page with room for `count`; its address. The old one is the caller's to retire."""
         blocks = self._blocks_for(count)
         address = self._frames.take(blocks)
@@ -309,7 +178,7 @@ class PageIndex:
         return address
 
     def _fill(
-        self, level: _Level, slot: int, vectors: NDArray[np.float32], scales: NDArray[np.float32], numbers: Rows
+        self, level: Level, slot: int, vectors: NDArray[np.float32], scales: NDArray[np.float32], numbers: Rows
     ) -> None:
         """Append sketches to a page that has room and that no snapshot shows."""
         start = int(level.counts[slot])
@@ -320,7 +189,7 @@ class PageIndex:
         level.counts[slot] = start + len(numbers)
 
     def _new_slot(
-        self, level: _Level, centroid: NDArray[np.float32], vectors: NDArray[np.float32], scales: NDArray[np.float32],
+        self, level: Level, centroid: NDArray[np.float32], vectors: NDArray[np.float32], scales: NDArray[np.float32],
         numbers: Rows, room: int = 0,
     ) -> int:  # fmt: skip
         """A new page around a unit centroid."""
@@ -332,7 +201,7 @@ class PageIndex:
         self._fill(level, slot, vectors, scales, numbers)
         return slot
 
-    def _rewrite(self, level: _Level, slot: int, keep: NDArray[np.int64], room: int) -> None:
+    def _rewrite(self, level: Level, slot: int, keep: NDArray[np.int64], room: int) -> None:
         """Copy the lanes `keep` of a page to a new one with room for `room`."""
         source = int(level.pages[slot])
         self._retire_page(level, slot)
@@ -596,136 +465,8 @@ class PageIndex:
     # -- building a whole index ---------------------------------------------------------------------------------
 
     def build(self, rows: int, *, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Make pages for the rows below `rows` of an empty index; False if `stop` said so meanwhile.
-
-        Centroids come from k-means on a sample, in two stages; each row then goes to its nearest page, on two threads.
-        """
-        live = np.concatenate([
-            first + np.flatnonzero(~self._source.dead(np.arange(first, min(first + 65536, rows))))
-            for first in range(0, rows, 65536)
-        ] or [np.empty(0, np.int64)])  # fmt: skip
-        if not len(live):
-            self.rows = rows
-            return True
-        rng = np.random.default_rng(rows)
-        pages = max(1, len(live) // BUILD_ROWS)
-        sample = live if len(live) <= 32 * pages else np.sort(rng.choice(live, 32 * pages, replace=False))
-        centroids, members = self._two_stages(sample, pages, rng, stop)
-        if stop():
-            return False
-        self._seed(centroids, members)
-        return self._assign(live, stop) and self._settle(rows, stop)
-
-    def _two_stages(
-        self, sample: Rows, pages: int, rng: np.random.Generator, stop: Callable[[], bool]
-    ) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
-        """(unit centroids of pages float32[p, dim], which of them belong to each group)."""
-        groups = max(1, pages // (GROUP_ROWS * 5 // 8))
-        top_sample = sample if len(sample) <= 256 * groups else np.sort(rng.choice(sample, 256 * groups, replace=False))
-        top = kmeans(self._source.unit_rows(top_sample)[0], groups, rng)
-        owner = np.concatenate([
-            nearest_centroids(self._source.unit_rows(sample[at : at + 8192])[0], top)
-            for at in range(0, len(sample), 8192)
-        ])  # fmt: skip
-        found, members, count = [], [], 0
-        for group in range(len(top)):
-            rows = sample[owner == group]
-            if not len(rows) or stop():
-                continue
-            wanted = max(1, round(pages * len(rows) / len(sample)))
-            part = kmeans(self._source.unit_rows(rows)[0], wanted, rng)
-            found.append(part)
-            members.append(np.arange(count, count + len(part)))
-            count += len(part)
-        return np.concatenate(found) if found else np.empty((0, self.dim), np.float32), members
-
-    def _seed(self, centroids: NDArray[np.float32], members: list[NDArray[np.int64]]) -> None:
-        """Empty pages around the centroids, in groups."""
-        slots = self._slots
-        none, nothing = np.empty((0, self.dim), np.float32), np.empty(0, np.int64)
-        new = np.array([self._new_slot(slots, c, none, np.empty(0, np.float32), nothing) for c in centroids], np.int64)
-        for member in members:
-            self._new_group(new[member])
-        self.publish()
-
-    def _new_group(self, members: NDArray[np.int64]) -> None:
-        vectors = self._slots.centroids(members)
-        mean = vectors.sum(0)
-        centroid = mean / np.linalg.norm(mean) if mean.any() else vectors[0]
-        group = self._new_slot(self._groups, centroid, vectors, self._slots.scales[members], members, GROUP_ROWS)
-        self._slots.parents[members] = group
-        if self._groups.counts[group] > GROUP_ROWS:
-            self._split_group(group)
-
-    def _assign(self, live: Rows, stop: Callable[[], bool]) -> bool:
-        """Find each row's page; remembers them for `_settle`."""
-        block = 2048
-        self._members = (live, np.empty(len(live), np.int64))
-        snapshot = self.snapshot
-
-        starts = iter(range(0, len(live), block))  # shared by both threads; `next` is one step under the GIL
-
-        def run() -> None:
-            scratch = np.empty(scratch_bytes(self.dim), np.uint8)
-            for first in starts:
-                if stop():
-                    return
-                rows = live[first : first + block]
-                scores, slots = np.empty((len(rows), 1), np.float32), np.empty((len(rows), 1), np.int64)
-                dispatch.kernels.nearest_pages(
-                    snapshot.ctx, self._source.unit_rows(rows)[0], 8, 2.5, scratch, scores, slots,
-                    np.empty(len(rows), np.int64),
-                )  # fmt: skip
-                self._members[1][first : first + block] = slots[:, 0]
-
-        in_two(run)
-        return not stop()
-
-    def _settle(self, rows: int, stop: Callable[[], bool]) -> bool:
-        """Write the pages: centroids move to the mean of their rows, then groups are sketched anew."""
-        live, owners = self._members
-        del self._members
-        order = np.argsort(owners, kind="stable")
-        bounds = np.searchsorted(owners[order], np.arange(self._slots.count + 1))
-        slots, groups = self._slots, self._groups
-        members = [self._numbers(groups, int(group)) for group in groups.used()]
-        for group in groups.used().tolist():
-            self._retire_slot(groups, group)
-        for family in members:
-            new = []
-            for slot in family.tolist():
-                numbers = live[order[bounds[slot] : bounds[slot + 1]]]
-                self._retire_slot(slots, slot)
-                if len(numbers):
-                    vectors, scales = self._source.unit_rows(numbers)
-                    new += self._pages_of(vectors, scales, numbers)
-                if stop():
-                    return False
-            if new:
-                self._new_group(np.array(new, np.int64))
-        self.rows = rows
-        self.publish()
-        return True
-
-    def _pages_of(self, vectors: NDArray[np.float32], scales: NDArray[np.float32], numbers: Rows) -> list[int]:
-        """New pages for rows that belong together; more than one if they are too many and not all equal."""
-        if len(numbers) > PAGE_ROWS * 7 // 8:
-            _, side, ones = self._halve(vectors)
-            if ones:
-                return [
-                    slot for half in (0, 1)
-                    for slot in self._pages_of(vectors[side == half], scales[side == half], numbers[side == half])
-                ]  # fmt: skip
-            if len(numbers) > PAGE_BLOCKS_MAX * LANES // 2:
-                at = len(numbers) // 2
-                return [
-                    *self._pages_of(vectors[:at], scales[:at], numbers[:at]),
-                    *self._pages_of(vectors[at:], scales[at:], numbers[at:]),
-                ]
-        mean = vectors.sum(0)
-        norm = float(np.linalg.norm(mean))
-        centroid = mean / np.float32(norm) if norm > 1e-6 else vectors[0]
-        return [self._new_slot(self._slots, centroid, vectors, scales, numbers, room=len(numbers) + 4)]
+        """Make pages for the rows below `rows` of an empty index; False if `stop` said so meanwhile. See `page_building`."""
+        return page_building.build(self, rows, stop)
 
     # -- on disk ------------------------------------------------------------------------------------------------
 
@@ -768,61 +509,7 @@ class PageIndex:
 
     def verify(self) -> list[str]:
         """What is wrong: rows below `rows` and alive must be in exactly one page, with the sketch their codes give."""
-        problems: list[str] = []
-        seen = np.zeros(self.rows, np.uint32)
-        for slot in self._slots.used().tolist():
-            numbers = self._numbers(self._slots, slot)
-            if (numbers >= self.rows).any():
-                problems.append(f"page {slot} lists row {numbers.max()} of {self.rows}")
-                continue
-            np.add.at(seen, numbers, 1)
-            if len(numbers) and not self._same_sketches(slot, numbers):
-                problems.append(f"page {slot} holds a sketch that is not its row's")
-        owners = [
-            (slot, group)
-            for group in self._groups.used().tolist()
-            for slot in self._numbers(self._groups, group).tolist()
-        ]
-        expected = [(slot, int(self._slots.parents[slot])) for slot in self._slots.used().tolist()]
-        problems += [f"page {slot} is listed by group {group}" for slot, group in set(owners) - set(expected)]
-        problems += [f"page {slot} is not in its group {group}" for slot, group in set(expected) - set(owners)]
-        if len(owners) != len(set(owners)):
-            problems.append("a group lists a page twice")
-        alive = np.flatnonzero(~self._source.dead(np.arange(self.rows)))
-        problems += [f"row {row} is in {seen[row]} pages" for row in alive[seen[alive] != 1][:100].tolist()]
-        problems += [f"row {row} is in {seen[row]} pages" for row in np.flatnonzero(seen > 1)[:100].tolist()]
-        return problems
-
-    def _same_sketches(self, slot: int, numbers: Rows) -> bool:
-        slots = self._slots
-        vectors, scales = self._source.unit_rows(numbers)
-        expected = np.zeros(int(slots.capacities[slot]) // LANES, self._dtype)
-        address = expected.ctypes.data
-        dispatch.kernels.clear_lanes(address, 0, int(slots.capacities[slot]), self.dim)
-        dispatch.kernels.encode_lanes(
-            vectors, scales, numbers.astype(np.uint32), slots.codes[slot], float(slots.lengths[slot] * slots.scales[slot]),
-            self.signs, address, 0, np.empty(scratch_bytes(self.dim), np.uint8),
-        )  # fmt: skip
-        found = self._page(slots, slot)
-        count = len(numbers)
-        exact = all(
-            np.array_equal(_lanes_of(found, name, count), _lanes_of(expected, name, count))
-            for name in ("codes", "scales", "rows")
-        )
-        # The factors are sums, in an order that differs between processors and twins.
-        return exact and all(
-            np.allclose(_lanes_of(found, name, count), _lanes_of(expected, name, count), rtol=1e-3, atol=1e-4)
-            for name in ("factors", "errors")
-        )
-
-
-def _lanes_of(page: NDArray[Any], name: str, count: int) -> NDArray[Any]:
-    """One column of a page by row; codes as nibbles [count, dim / 4]."""
-    if name != "codes":
-        return page[name].reshape(-1)[:count]
-    halves = page["codes"].reshape(len(page), -1, 16)
-    nibbles = np.concatenate([halves & 15, halves >> 4], axis=2)
-    return nibbles.transpose(0, 2, 1).reshape(len(page) * LANES, -1)[:count]
+        return page_check.problems(self)
 
 
 def _dots(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -830,29 +517,6 @@ def _dots(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]
     out = np.empty((len(x), len(y)), np.float32)
     dispatch.kernels.dot_table(np.ascontiguousarray(x), np.ascontiguousarray(y), out)
     return out
-
-
-def nearest_centroids(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Index of the centroid with the largest dot product: int64[n]."""
-    found: NDArray[np.int64] = (vectors @ centroids.T).argmax(1)
-    return found
-
-
-def kmeans(vectors: NDArray[np.float32], count: int, rng: np.random.Generator, rounds: int = 6) -> NDArray[np.float32]:
-    """Spherical k-means: unit centroids float32[m, dim], m <= count; centroids without rows are given up."""
-    if count >= len(vectors):
-        return vectors
-    centroids = vectors[rng.choice(len(vectors), count, replace=False)]
-    for _ in range(rounds):
-        near = np.concatenate([
-            nearest_centroids(vectors[at : at + 8192], centroids) for at in range(0, len(vectors), 8192)
-        ])  # fmt: skip
-        order = np.argsort(near, kind="stable")
-        starts = np.flatnonzero(np.diff(near[order], prepend=-1))
-        sums = np.add.reduceat(vectors[order], starts, axis=0)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        centroids = np.where(norms > 1e-6, sums / np.maximum(norms, 1e-6), vectors[order[starts]])
-    return np.ascontiguousarray(centroids, np.float32)
 
 
 assert NO_ROW == 0xFFFF_FFFF

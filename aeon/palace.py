@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.engine import View
-from aeon.pages import PageIndex, Snapshot
+from aeon.page_memory import Snapshot
+from aeon.pages import PageIndex
 from aeon.results import Memory
 from aeon_native import dispatch
 from aeon_native.page_layout import FIELD, block_dtype

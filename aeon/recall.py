@@ -23,6 +23,8 @@ from aeon.where import Where
 
 _BLOCK = 256  # events of a session that are looked at together
 _HUB_NEIGHBOURS = 10  # as the paper on CSLS (Conneau et al., 2018) and most who use it
+_SELECTIONS = 8  # that are kept
+_SELECT_ANEW = 10_000  # events since: then postings are the shorter way
 _FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
 
 
@@ -84,11 +86,7 @@ def select(view: View, filters: Filters) -> NDArray[np.int64] | None:
     if filters is NO_FILTERS or not filters.on_columns:
         return None
     trace = view.engine.trace
-    namespaces = None
-    if filters.namespace:
-        depth = len(filters.namespace)
-        names = trace.names.namespaces
-        namespaces = np.array([n for n, parts in enumerate(names) if parts[:depth] == filters.namespace], np.uint32)
+    namespaces = _namespaces(view, filters)
     if filters.sessions is not None:
         numbers = {trace.names.session_numbers.get(name, -1) for name in filters.sessions} - {-1}
         runs = [trace.session_events(number) for number in numbers]
@@ -150,7 +148,7 @@ def recall(
     atlas = engine.atlas
     graph = engine.trace.graph
     hide = not filters.archived and graph.archives
-    among = _rows_of(view, select(view, filters))
+    among = _rows_among(view, filters)
     available = view.rows if among is None else len(among)
     want = min(k if filters.where is None and not hide else max(_FIRST_BATCH, 4 * k), available)
     while True:
@@ -181,7 +179,7 @@ def search_batch(
 ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
     atlas, graph = view.engine.atlas, view.engine.trace.graph
-    among = _rows_of(view, select(view, filters))
+    among = _rows_among(view, filters)
     if filters.archived or not graph.archives:
         return atlas.search_ids(
             queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
@@ -224,7 +222,7 @@ def search_without_hubs(
         "exact": effort.exact,
         "recall_target": effort.recall_target,
     }
-    among = _rows_of(view, select(view, filters))
+    among = _rows_among(view, filters)
     found, cosines, counts = atlas.search_many(queries, 4 * k + 30, among=among, beam=effort.beam, **options)
     listed = np.arange(found.shape[1]) < counts[:, None]
     if not filters.archived and view.engine.trace.graph.archives:
@@ -255,6 +253,49 @@ def _rows_of(view: View, indexes: NDArray[np.int64] | None) -> NDArray[np.int64]
         return None
     rows = view.engine.trace.take(indexes, "row").astype(np.int64) - 1
     return rows[rows >= 0]
+
+
+def _rows_among(view: View, filters: Filters) -> NDArray[np.int64] | None:
+    """Rows of the events that pass the column filters, increasing; None = all.
+
+    What filters chose lately is kept: columns of an event never change, so only the events since are looked at.
+    """
+    if filters is NO_FILTERS or not filters.on_columns:
+        return None
+    atlas = view.engine.atlas
+    key = (filters.sessions, filters.namespace, filters.roles, filters.since, filters.until)
+    events, rows = atlas.selections.get(key, (0, None))
+    if rows is None or view.events - events > _SELECT_ANEW:
+        rows = _rows_of(view, select(view, filters))
+        assert rows is not None
+    elif view.events > events:
+        rows = np.concatenate([rows, _rows_of(view, _select_from(view, filters, events))])
+    else:
+        return rows[: np.searchsorted(rows, view.rows)]
+    kept = list(atlas.selections.items())[-_SELECTIONS + 1 :]  # one step under the GIL, as is the assignment
+    atlas.selections = {**dict(kept), key: (view.events, rows)}
+    return rows
+
+
+def _select_from(view: View, filters: Filters, first: int) -> NDArray[np.int64]:
+    """`select` among the events from `first` on."""
+    trace = view.engine.trace
+    indexes = np.arange(first, view.events)
+    namespaces = _namespaces(view, filters)
+    if filters.sessions is not None:
+        numbers = [trace.names.session_numbers.get(name, -1) for name in filters.sessions]
+        indexes = indexes[np.isin(trace.take(indexes, "session").astype(np.int64), numbers)]
+    keep = _mask(filters, namespaces, len(indexes), lambda field: trace.take(indexes, field))
+    return indexes if keep is None else indexes[keep]
+
+
+def _namespaces(view: View, filters: Filters) -> NDArray[np.uint32] | None:
+    """Numbers of the namespaces the filters allow; None = all."""
+    if not filters.namespace:
+        return None
+    depth = len(filters.namespace)
+    names = view.engine.trace.names.namespaces
+    return np.array([n for n, parts in enumerate(names) if parts[:depth] == filters.namespace], np.uint32)
 
 
 def current_events(view: View, session: int) -> Iterator[NDArray[np.int64]]:

@@ -15,17 +15,9 @@ from .int8 import (
     prepare_query,
     quantize,
 )
+from .page_writing import clear_lanes, closer_rows, copy_lanes, encode_lanes, insert_rows
 from .scan import finish_topk, gather_f32, gather_int8, scan_f32, scan_int8
-from .sketch import (
-    clear_lanes,
-    closer_rows,
-    copy_lanes,
-    encode_lanes,
-    insert_rows,
-    nearest_pages,
-    rotate_rows,
-    search_pages,
-)
+from .sketch import nearest_pages, rotate_rows, search_pages
 
 __all__ = [
     "clear_lanes",

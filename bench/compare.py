@@ -27,6 +27,25 @@ from numpy.typing import NDArray
 
 K = 10
 TARGETS = (0.95, 0.99)
+OWN_TARGETS = (
+    0.9,
+    0.925,
+    0.93,
+    0.935,
+    0.94,
+    0.945,
+    0.95,
+    0.96,
+    0.97,
+    0.98,
+    0.983,
+    0.985,
+    0.988,
+    0.99,
+    0.992,
+    0.995,
+    0.999,
+)
 Search = Callable[[NDArray[np.float32]], Any]
 
 
@@ -107,9 +126,10 @@ def add_aeon(contest: Contest) -> None:
         for query in contest.others[at : at + 1000]:
             store.atlas.search(query)
         atlas._background.wait()
+    atlas._measure_at = 1 << 60  # what a target takes stays the same from here on
     view = store._view()
     options: dict[str, Any] = {"rows": view.rows, "lsn": view.lsn}
-    for target in (0.9, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.992, 0.995, 0.997, 0.999):
+    for target in OWN_TARGETS:
         contest.add(
             f"aeon inner, target {target}",
             lambda query, t=target: (

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from aeon import page_building as building_module
 from aeon import pages as pages_module
+from aeon.page_building import GROUP_ROWS, PAGE_ROWS, kmeans
 from aeon.page_file import decode_pages, encode_pages
-from aeon.pages import GROUP_ROWS, PAGE_ROWS, PageIndex, kmeans, rotation_signs
+from aeon.pages import PageIndex, rotation_signs
 from aeon.probing import UNMEASURED, Curve
 from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
@@ -125,7 +127,8 @@ def test_thousands_of_equal_rows_stay_findable(build: bool) -> None:
 
 
 def test_a_page_of_equal_rows_ends_growing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages_module, "PAGE_BLOCKS_MAX", 8)
+    for module in (pages_module, building_module):
+        monkeypatch.setattr(module, "PAGE_BLOCKS_MAX", 8)
     vectors = np.repeat(directions(1, 32), 2000, axis=0)
     for build in (False, True):
         index, _ = make(vectors, 0 if build else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 import aeon
 from aeon import recall as recall_module
+from aeon.intake import make_filters
+from aeon.recall import recall as recall_at
 from aeon.store import Store
 
 COUNT = 300
@@ -368,3 +371,30 @@ def test_a_store_may_be_opened_so_that_an_unknown_field_is_no_match(tmp_path: Pa
         store.recall("a", where={"kind": "fact"})
     with pytest.raises(aeon.InvalidInputError, match="unknown_fields is 'error' or 'ignore'"):
         aeon.open(tmp_path / "agent.aeon", unknown_fields="warn")
+
+
+def test_what_a_filter_chose_is_kept_and_grows(open_store: Callable[..., Store]) -> None:
+    store = open_store(8)
+    rng = np.random.default_rng(4)
+    query = rng.standard_normal(8)
+    filters: list[dict[str, Any]] = [
+        {"session": "a"}, {"session": ["a", "new"]}, {"namespace": ["n"]}, {"roles": "tool"}, {"since": 50, "until": 120},
+        {"session": "b", "roles": "user", "since": 10},
+    ]  # fmt: skip
+    for step in range(6):
+        views = [store._view()]
+        for n in range(30):
+            number = 30 * step + n
+            store.remember(
+                "x", rng.standard_normal(8) if n % 4 else None, session="new" if step > 3 and n % 3 == 0 else "ab"[n % 2],
+                namespace=["n", str(step)] if n % 5 == 0 else [], role=("user", "tool")[n % 7 == 0], timestamp=number,
+            )  # fmt: skip
+        for options in filters:
+            found = [hit.id for hit in store.recall(query, 500, **options)]
+            kept, store._engine.atlas.selections = store._engine.atlas.selections, {}
+            assert found == [hit.id for hit in store.recall(query, 500, **options)]
+            store._engine.atlas.selections = kept
+            checked = make_filters(**options)
+            old = [hit.id for hit in recall_at(views[0], query.astype(np.float32), 500, checked)]
+            assert old == [id_ for id_ in found if id_ <= 30 * step]
+        assert len(store._engine.atlas.selections) <= 8
