@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from aeon.errors import InvalidInputError
-from aeon.results import CheckReport, DreamReport, Hit, Memory, SessionInfo, Stats
+from aeon.results import BackupReport, CheckReport, DreamReport, Hit, Memory, SessionInfo, Stats
 from aeon.store import Store
 
 _P = ParamSpec("_P")
@@ -156,6 +156,10 @@ class AsyncStore:
     async def check(self) -> CheckReport:
         """See `Store.check`."""
         return await self._run(self.store.check)
+
+    async def backup(self, dest: Any) -> BackupReport:
+        """See `Store.backup`."""
+        return await self._run(self.store.backup, dest)
 
     async def stats(self) -> Stats:
         """See `Store.stats`."""

@@ -416,10 +416,10 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
 # -- running ------------------------------------------------------------------------------------------------------
 
 
-def open_store(files: FileSystem, workload: Workload, durability: str = "", **more: Any) -> Store:
+def open_store(files: FileSystem, workload: Workload, durability: str = "", path: str = "", **more: Any) -> Store:
     """Open the workload's store as its writer, or make it."""
     return aeon.open(
-        STORE,
+        path or STORE,
         DIM,
         durability=durability or workload.durability,
         rows=workload.rows,
