@@ -463,6 +463,30 @@ it aside first.""",
     command.add_argument("dest", metavar="STORE", help="the store to make, where nothing is yet")
 
 
+def _torture(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "torture",
+        "torture:torture",
+        "kill -9 a writer on your own disk, again and again, and see",
+        """\
+Makes stores of its own in DIR. Writers are killed at random moments while they
+commit, checkpoint and are read; each store is then opened and compared with
+what its writer had been told. Exit code 1 if anything was lost. What a power
+cut does to the disk's own cache is not tried.""",
+        "aeon torture /mnt/disk --kills 1000",
+    )
+    command.add_argument("folder", metavar="DIR", nargs="?", default=".", help="on the disk to test (default: here)")
+    command.add_argument(
+        "--kills", metavar="N", type=values.positive_argument, default=100, help="how many (default: %(default)s)"
+    )
+    command.add_argument("--durability", choices=("full", "normal"), help="default: half of each")
+    command.add_argument("--seconds", metavar="S", type=float, help="stop after about so long")
+    command.add_argument(
+        "--seed", metavar="N", type=values.count_argument, default=0, help="of steps and moments (default: %(default)s)"
+    )
+
+
 def _inspect(commands: _Parsers) -> None:
     command = _add(
         commands,
@@ -558,5 +582,6 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _dream,
     _map,
     _checkpoint,
+    _torture,
     _warmup,
 )
