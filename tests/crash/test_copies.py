@@ -21,7 +21,7 @@ from aeon.repairing import repair
 from tests.crash.backends import HOME, STORE, Fault, FaultyFileSystem, MemoryFile, MemoryFileSystem, RecordingFileSystem
 from tests.crash.damage import Specimen, make_specimen
 from tests.crash.images import History
-from tests.crash.workloads import DIM, difference, open_store, short_texts_inline
+from tests.crash.workloads import DIM, difference, open_store, short_texts_inline, small_index
 
 COPY = f"{HOME}/copy.aeon"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ ACTIONS: dict[str, Callable[..., object]] = {"backup": backup, "repair": repair}
 
 @pytest.fixture(scope="module")
 def specimen() -> Specimen:
-    with short_texts_inline():
+    with short_texts_inline(), small_index():
         return make_specimen()
 
 

@@ -236,13 +236,13 @@ def test_a_frame_written_while_a_sync_runs_is_not_covered_by_it_and_not_shown() 
     files.during = during
     kept, synced = store._wal, []
     assert kept is not None
-    leader = kept._sync_as_leader
+    leader = kept._lead
 
     def lead() -> None:
         leader()
         synced.append((kept.durable_lsn, kept.appended_lsn))
 
-    kept._sync_as_leader = lead  # type: ignore[method-assign]
+    kept._lead = lead  # type: ignore[method-assign]
     remember(store, one)
     other.join()
     store.close()

@@ -20,9 +20,9 @@ from tests.crash.repairs import NEW, Repairs, deletions, judge_files, judge_repa
 
 @pytest.fixture(scope="module", params=["int8", "float32"])
 def specimen(request: pytest.FixtureRequest) -> Specimen:
-    from tests.crash.workloads import short_texts_inline
+    from tests.crash.workloads import short_texts_inline, small_index
 
-    with short_texts_inline():
+    with short_texts_inline(), small_index():
         return make_specimen(request.param)
 
 

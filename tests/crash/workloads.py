@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import aeon
+from aeon import atlas, pages
 from aeon import store as store_module
 from aeon.files import FileSystem
 from aeon.store import Store
@@ -33,7 +34,8 @@ from tests.crash.backends import STORE
 
 __all__ = [
     "DIM", "KEYS", "SESSIONS", "TOPICS", "Model", "Runner", "State", "Step", "StepMaker", "Text", "Workload", "abandon",
-    "carry_out", "difference", "make_workload", "open_store", "plan", "remember", "short_texts_inline", "with_one_more",
+    "carry_out", "difference", "make_workload", "open_store", "plan", "remember", "short_texts_inline", "small_index",
+    "with_one_more",
 ]  # fmt: skip
 
 TEXT_BYTES_INLINE = 300  # instead of 1 MiB, so that texts by reference cost little
@@ -48,6 +50,26 @@ def short_texts_inline(limit: int = TEXT_BYTES_INLINE) -> Iterator[None]:
         yield
     finally:
         store_module.TEXT_BYTES_INLINE = before
+
+
+@contextmanager
+def small_index(rows: int = 6) -> Iterator[None]:
+    """Let a page index come with `rows` vectors, in pages of a few, so that small stores have every kind of file."""
+    settings = (
+        (atlas, "_CALIBRATION_QUERIES", 2),
+        (atlas, "INDEX_FROM_ROWS", rows),
+        (atlas, "TAIL_ROWS", 2),
+        (pages, "BUILD_ROWS", 4),
+        (pages, "_SPARSE_ROWS", 2),
+    )
+    before = [getattr(module, name) for module, name, _ in settings]
+    try:
+        for module, name, value in settings:
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name, _), value in zip(settings, before, strict=True):
+            setattr(module, name, value)
 
 
 @dataclass(frozen=True)
@@ -178,6 +200,7 @@ class Runner:
             else:
                 assert self.store is not None
                 carry_out(self.store, step)
+            self.store.atlas.settle()  # whether a checkpoint writes pages must not depend on a thread's pace
             self._tell(commits)
             if self.after_step is not None:
                 self.after_step(self.store, commits)
