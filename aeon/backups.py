@@ -22,6 +22,7 @@ from aeon.files import File, FileSystem, OsFileSystem, absolute, parent, read_wh
 from aeon.format import SEGMENT_HEADER, FileKind, generation_name, segment_name
 from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
 from aeon.results import BackupReport
+from aeon.salience import read_salience, write_salience
 from aeon.salvage import Progress
 from aeon.staging import require_free, staged
 from aeon.wal import SegmentReader, decode_segment_header, list_segments
@@ -206,6 +207,14 @@ class _Copy:
         finally:
             source.close()
 
+    def _copy_salience(self, manifest: Manifest) -> None:
+        """The counts of recalls, as they were last saved; a file that is replaced in one step."""
+        try:
+            records = read_salience(self._files, self._root, manifest.uuid)
+        except FileNotFoundError:
+            return
+        write_salience(self._files, self._made, manifest.uuid, records)
+
     def _finish(self, manifest: Manifest) -> None:
         files, made = self._files, self._made
         files.mkdir(f"{made}/wal")
@@ -216,5 +225,6 @@ class _Copy:
                 file.fsync()
             finally:
                 file.close()
+        self._copy_salience(manifest)
         manifests.store(files, made, manifest)
         self.bytes = sum(checks.file_sizes(files, made).values())

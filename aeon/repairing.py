@@ -20,6 +20,7 @@ from aeon import manifest as manifests
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.check import file_sizes
 from aeon.checkpoint import plan_sessions
+from aeon.engine import apply_change
 from aeon.errors import CorruptionError, InvalidInputError, NotAStoreError, OpenError
 from aeon.files import FileSystem, OsFileSystem, absolute
 from aeon.format import (
@@ -37,14 +38,16 @@ from aeon.format import (
     row_stride,
 )
 from aeon.generation_files import ArenaWriter, write_table
+from aeon.graph import decode_change, parents_of, reverse_of
 from aeon.key_table import encode_key, hash_key
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import Operation, decode_extra
 from aeon.recovery import start_log
 from aeon.results import RepairReport
+from aeon.salience import write_salience
 from aeon.salvage import Progress, Salvage, Salvaged
 from aeon.staging import require_free, staged
-from aeon.trace import Names, event_checksums
+from aeon.trace import Names, Trace, event_checksums
 from aeon_native import dispatch
 
 _CHUNK = 4096  # memories written at a time
@@ -132,6 +135,8 @@ class _Writer:
         files.mkdir(f"{root}/{generation_name(_GENERATION)}")
         entries = self._arenas()
         entries |= self._tables()
+        if len(self._salvage.salience):
+            write_salience(files, root, manifest.uuid, self._salvage.salience)
         files.mkdir(f"{root}/wal")
         start_log(files, root, manifest)
         manifests.store(files, root, replace(manifest, files=entries))
@@ -158,6 +163,8 @@ class _Writer:
                 records["crc"] = event_checksums(records)
                 events.append([records.view(np.uint8).reshape(-1)])
                 events.count += len(part)
+            for lsn, operation in self._salvage.changes:
+                blobs.append([b"".join((encode_blob(operation, 0, lsn), operation, blob_padding(len(operation))))])
             for writer in (blobs, codes, rows, events):
                 writer.sync()
         return {
@@ -228,8 +235,28 @@ class _Writer:
             if not memory.death:
                 self._named[key] = memory.id, self._salvage.created.get(memory.id, created)
 
+    def _graph(self) -> list[tuple[FileKind, Any, int]]:
+        """The tables of the graph, and kinds and branches noted in the names, as `check` derives them."""
+        derived = Trace({}, 1)
+        derived.names = self._names
+        for lsn, operation in self._salvage.changes:
+            change = decode_change(Operation(memoryview(operation), 0, with_vector=False))
+            apply_change(derived, lsn, change, lambda id_: id_ in self._salvage.memories)
+        edges, links, archived = (
+            np.array(self._edges, EDGE.dtype),
+            derived.graph.all_links(),
+            derived.graph.all_archived(),
+        )
+        ids = np.array([memory.id for memory in self._memories], np.uint64)
+        parents = parents_of(ids, self._events["parent"])
+        reverse = reverse_of(edges, links, parents[np.isin(parents["dst"], ids)])
+        tables = [(FileKind.EDGES, edges), (FileKind.REVERSE, reverse)]
+        tables += [(kind, made) for kind, made in ((FileKind.LINKS, links), (FileKind.ARCHIVED, archived)) if len(made)]
+        return [(kind, made, len(made)) for kind, made in tables]
+
     def _tables(self) -> dict[FileKind, FileEntry]:
         events = self._events
+        graph = self._graph()
         deaths = np.array([memory.death for memory in self._memories], "<u8")
         row_deaths = deaths[events["row"] > 0] & np.uint64(SUPERSEDED - 1)
         sessions_of = events["session"].astype(np.int64)
@@ -237,7 +264,6 @@ class _Writer:
         for number, id_ in self._last.items():
             sessions["last_id"][number] = id_
         keys = np.array(sorted((hash_key(key), id_, created) for key, (id_, created) in self._named.items()), KEY.dtype)
-        edges = np.array(self._edges, EDGE.dtype)
         tables: Iterator[tuple[FileKind, Any, int]] = iter((
             (FileKind.EVENT_DEATHS, deaths, len(deaths)),
             (FileKind.ROW_DEATHS, row_deaths, len(row_deaths)),
@@ -245,7 +271,7 @@ class _Writer:
             (FileKind.NAMES, self._names.pack(), 1),
             (FileKind.SESSIONS, sessions, len(sessions)),
             (FileKind.POSTINGS, postings, len(postings)),
-            (FileKind.EDGES, edges, len(edges)),
+            *graph,
         ))  # fmt: skip
         return {
             kind: write_table(

@@ -22,6 +22,7 @@ from aeon import manifest as manifests
 from aeon.errors import AeonError, CorruptionError, InvalidInputError, NotAStoreError, VersionError
 from aeon.files import File, FileSystem, read_whole
 from aeon.format import (
+    ACCESS,
     BLOB,
     BLOB_ALIGNMENT,
     DEATH,
@@ -46,10 +47,12 @@ from aeon.format import (
     row_stride,
 )
 from aeon.generation_files import MappedFile
+from aeon.graph import CHANGES, Graph, operations_of
 from aeon.key_table import encode_key
 from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
 from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
 from aeon.results import IdRanges, Loss, Problem
+from aeon.salience import SALIENCE_NAME, read_salience
 from aeon.salvage_log import Gap, SalvagedLog, read_log
 from aeon.trace import Names, event_checksums
 from aeon.wal import list_segments
@@ -58,6 +61,10 @@ from aeon_native import dispatch
 Progress = Callable[[str, int, int], None]
 _ARENAS = (FileKind.BLOBS, FileKind.CODES, FileKind.ROWS, FileKind.EVENTS)
 _NAMES = {kind: kind.name.lower().replace("_", "-") + (".arena" if kind < 16 else ".tbl") for kind in FileKind}
+_ONLY_DERIVED = (
+    FileKind.ROW_DEATHS, FileKind.SESSIONS, FileKind.POSTINGS, FileKind.EDGES, FileKind.REVERSE, FileKind.PAGES,
+    FileKind.TIME_BLOCKS,
+)  # fmt: skip
 _CHUNK = 4096
 _SECTOR = 4096  # what is given up around a bad sector
 _READ_BYTES = 1 << 20
@@ -118,7 +125,8 @@ class Salvage:
     ----------
     manifest : the store's, as it was or as its files prove it. lsn, next_id : the newest commit known, and the id after it.
     memories : whole ones that are readable, by id. created : of a key's first version, by the newest version's id.
-    fields : metadata paths that the store knew. lost, rebuilt, missing_lsns, doubtful, doubts : see `RepairReport`.
+    changes : (LSN, operation) of links, archives and branches, in order. fields : metadata paths that the store knew.
+    lost, rebuilt, missing_lsns, doubtful, doubts : see `RepairReport`.
     """
 
     def __init__(
@@ -142,6 +150,8 @@ class Salvage:
         self._damages: list[_Damage] = []
         self._scanned: set[int] = set()
         self._tombstones: list[tuple[int, list[int]]] = []
+        self.changes: list[tuple[int, bytes]] = []
+        self.salience: NDArray[Any] = np.empty(0, ACCESS.dtype)
         self._doubt_before_lsn = 0
         self._ended: dict[int, int] | None = {}  # DEATH by id, if the table is whole
         self._more_doubtful: set[int] = set()
@@ -159,6 +169,7 @@ class Salvage:
         self._begin_state()
         self._read_log()
         self._finish()
+        self._read_salience()
 
     def _path(self, kind: FileKind) -> str:
         entry = self.manifest.files.get(kind)
@@ -391,7 +402,10 @@ class Salvage:
                     self._all[id_] = Salvaged(id_, lsn, blob, start + at)
             elif lsn:
                 operation = Operation(blob, 0, with_vector=False)
-                self._tombstones.append((lsn, np.frombuffer(operation.text, "<u8").tolist()))
+                if operation.kind == OpKind.FORGET:
+                    self._tombstones.append((lsn, np.frombuffer(operation.text, "<u8").tolist()))
+                else:
+                    self.changes.append((lsn, bytes(blob)))
             scanning = False
             at = padded(end, BLOB_ALIGNMENT)
         entry = self.manifest.files.get(FileKind.BLOBS)
@@ -418,7 +432,9 @@ class Salvage:
         kind, role, _, _, extra, text, *_ = OP.unpack_from(data, at + BLOB.size)
         if OP.size + extra + text != length:
             return False
-        return bool(kind == OpKind.REMEMBER and 1 <= role <= len(ROLES)) if id_ else bool(kind == OpKind.FORGET)
+        if id_:
+            return bool(kind == OpKind.REMEMBER and 1 <= role <= len(ROLES))
+        return bool(kind == OpKind.FORGET or kind in CHANGES)
 
     def _behind_damage(self, data: memoryview, at: int) -> tuple[int, bool]:
         """Where the next blob begins, and whether it had to be looked for."""
@@ -539,11 +555,51 @@ class Salvage:
         names = self._table(FileKind.NAMES)
         if names is not None:
             self.fields |= Names(names.tobytes(), "").fields
+        self._begin_graph(names)
         keys = self._table(FileKind.KEYS)
         if keys is not None:
             self.created = dict(zip(keys.view(KEY.dtype)["id"].tolist(), keys["created"].tolist(), strict=True))
-        for kind in (FileKind.ROW_DEATHS, FileKind.SESSIONS, FileKind.POSTINGS, FileKind.EDGES, FileKind.PAGES):
+        for kind in _ONLY_DERIVED:
             self._table(kind)  # derived from what was read; only to tell what is damaged
+
+    def _begin_graph(self, names: NDArray[Any] | None) -> None:
+        """Links, archives and branches of the generation: from the blobs; if some are damaged, from the tables."""
+        self.changes.sort(key=lambda change: change[0])
+        tables = {kind: self._table(kind) for kind in (FileKind.LINKS, FileKind.ARCHIVED)}
+        unexplained = [damage for damage in self._damages if not self._holds_memories(damage)]
+        if not unexplained:
+            return
+        whole = names is not None and all(
+            table is not None or kind not in self.manifest.files for kind, table in tables.items()
+        )
+        if whole and self._has_manifest and names is not None:
+            known = Names(names.tobytes(), "")
+            branches = [
+                (known.sessions[number], event, lsn, known.sessions[trunk])
+                for number, (event, lsn, trunk) in known.branches.items()
+            ]
+            files = {
+                kind: MappedFile(self._files, self._root, self.manifest.uuid, kind, self.manifest.files[kind])
+                for kind, table in tables.items()
+                if table is not None
+            }
+            none = np.empty(0, np.uint64)
+            self.changes = operations_of(Graph(files, lambda: (none, none)), known.kind_name, branches)
+            return
+        for damage in unexplained:
+            self.lost.append(
+                Loss(
+                    self._path(FileKind.BLOBS), damage.offset, damage.end - damage.offset,
+                    "links, archives or branches, if any stood here: their tables are damaged as well",
+                )
+            )  # fmt: skip
+
+    def _holds_memories(self, damage: _Damage) -> bool:
+        """Whether whole events say that the damage lies within blobs of memories, and nothing else."""
+        at = damage.offset
+        while at < damage.end and at in self._blob_ends:
+            at = padded(self._blob_ends[at], BLOB_ALIGNMENT)
+        return at >= damage.end
 
     def _align_events(self) -> None:
         """Give damaged events the ids that memories and rows between their neighbours have, where the numbers agree."""
@@ -635,6 +691,7 @@ class Salvage:
         if not self._has_manifest:
             lsn, next_id = self._where_the_log_begins(log)
         gaps, self.lsn, self.next_id = log.gaps(lsn, next_id)
+        self._changes_until = max((change_lsn for change_lsn, _ in self.changes), default=0)  # the generation's
         for number in sorted(log.frames):
             frame = log.frames[number]
             if number < lsn and self._has_manifest:
@@ -643,6 +700,10 @@ class Salvage:
             for operation in frame.operations:
                 if operation.kind == OpKind.FORGET:
                     self._forget(np.frombuffer(operation.text, "<u8").tolist(), number)
+                    continue
+                if operation.kind in CHANGES:
+                    if number > self._changes_until:
+                        self.changes.append((number, bytes(operation.blob)))
                     continue
                 if id_ not in self._all and id_ not in self._forgotten:
                     self._remember(self._from_log(id_, number, operation))
@@ -714,6 +775,18 @@ class Salvage:
             self.doubts.append(
                 "commits are missing; memories older than them may have been forgotten or replaced there"
             )
+
+    def _read_salience(self) -> None:
+        """How often memories were recalled: ACCESS[n] of those that are in the new store."""
+        try:
+            self.salience = read_salience(self._files, self._root, self.manifest.uuid)
+        except FileNotFoundError:
+            return
+        except (CorruptionError, OSError) as error:
+            self.lost.append(Loss(f"{self._root}/{SALIENCE_NAME}", 0, 0, f"how often memories were recalled: {error}"))
+            return
+        kept = np.array(sorted(self.memories), np.uint64)
+        self.salience = self.salience[np.isin(self.salience["id"], kept)]
 
     # -- the result ---------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from aeon.format import (
     padded,
     segment_name,
 )
+from aeon.graph import CHANGES, decode_change
 from aeon.operations import Operation, decode_commit
 from aeon.results import Problem
 from aeon.wal import decode_segment_header, encode_segment_header, frame_at, list_segments
@@ -226,6 +227,8 @@ class _LogReader:
 
 def _operations(payload: memoryview) -> Iterator[Operation]:
     for operation in decode_commit(payload):
-        if operation.kind not in (OpKind.REMEMBER, OpKind.FORGET):
+        if operation.kind in CHANGES:
+            decode_change(operation)
+        elif operation.kind not in (OpKind.REMEMBER, OpKind.FORGET):
             raise ValueError(f"unknown operation {operation.kind}")
         yield operation

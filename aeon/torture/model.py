@@ -290,8 +290,8 @@ class StepMaker:
             if readable:
                 inner.insert(1, Step("forget", ids=(self.random.choice(readable),)))
             elif self.random.random() < 0.5:
-                first = self.model.next_id
-                inner.append(Step("link", ids=(first, first + 1), topic="causes"))
+                next_id = self.model.next_id
+                inner.append(Step("link", ids=(next_id, next_id + 1), topic="causes"))
             # Reads inside a transaction show the store as it was before, so refs must not reach what it forgets.
             gone = {id_ for step in inner for id_ in step.ids}
             inner = [

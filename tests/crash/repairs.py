@@ -135,13 +135,26 @@ def _compare_structure(
     silent: bool,
 ) -> None:
     """History, keys and search of what is certain are the original's; new ids begin behind all old ones."""
+    unsure = doubtful | (set(state.memories) if silent else set())
     shown = {memory.id for info in store.sessions() for memory in store.history(info.name, None)}
     current = {id_ for ids in state.history.values() for id_ in ids}
-    unsure = doubtful | (set(state.memories) if silent else set())
     assert (shown ^ (current & kept)) <= unsure, f"history shows {sorted(shown)}, {sorted(current & kept)} are current"
     for session, ids in state.history.items():
         order = [memory.id for memory in store.history(session, None) if memory.id in ids]
         assert order == sorted(order)
+    if not report.missing_lsns and not silent and not any("links" in loss.reason for loss in report.lost):
+        both = {(src, dst, kind) for src, dst, kind in state.links if {src, dst} <= kept}
+        known = [kind for _, _, kind in both]
+        for direction in ("out", "in"):
+            links = (
+                {tuple(e) for id_ in kept for e in store.trace.neighbours(id_, sorted(set(known)), direction)}
+                if known
+                else set()
+            )
+            assert links == both or links ^ both <= {link for link in links | both if set(link[:2]) & doubtful}
+        assert {id_ for id_ in kept if store.trace.is_archived(id_)} - unsure == (state.archived & kept) - unsure
+    else:
+        unsure = unsure | state.archived | {id_ for id_ in kept if store.trace.is_archived(id_)}
     for namespace, key in KEYS:
         named = getattr(store.get_key(key, namespace), "id", None)
         expected = state.keys.get((namespace, key))
