@@ -252,7 +252,7 @@ def make_targets() -> dict[str, Target]:
         "names": Target([names], lambda d: Names(d, "names"), (CorruptionError,)),
         "apply": Target(commits, _apply(specimen), (ValueError, CorruptionError)),
     }
-    for kind in (kind for kind in RECORDS if kind >= FileKind.EVENT_DEATHS):
+    for kind in (kind for kind in RECORDS if FileKind.EVENT_DEATHS <= kind != FileKind.SALIENCE):
         name = kind.name.lower().replace("_", "-")
         table = bytearray(find[f"gen-000002/{name}.tbl"])
         table[16:32] = UUID
