@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from aeon.errors import InvalidInputError
-from aeon.results import BackupReport, CheckReport, DreamReport, Hit, Memory, SessionInfo, Stats
+from aeon.results import BackupReport, CheckReport, CompactReport, DreamReport, Hit, Memory, SessionInfo, Stats
 from aeon.store import Store
 
 _P = ParamSpec("_P")
@@ -148,6 +148,10 @@ class AsyncStore:
     async def checkpoint(self) -> int:
         """See `Store.checkpoint`."""
         return await self._run(self.store.checkpoint)
+
+    async def compact(self, *, purge: bool = False) -> CompactReport:
+        """See `Store.compact`."""
+        return await self._run(self.store.compact, purge=purge)
 
     async def refresh(self) -> int:
         """See `Store.refresh`."""

@@ -548,14 +548,24 @@ class Atlas:
             self._use_curve(stored.curve)
         return index
 
-    def encode_pages(self, moved: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-        """The content of a pages file for the next generation; None without an index.
+    def encode_pages(
+        self, snapshot: Snapshot, rows: int, moved: NDArray[np.int64], pause: Callable[[], None]
+    ) -> NDArray[np.uint8]:
+        """The content of a pages file, of what `snapshot` shows; see `page_file.encode_pages`."""
+        return encode_pages(snapshot, padded_dim(self.dim), self._curve, rows, moved, pause)
 
-        moved : int64[m], the new numbers of the rows behind the mapped ones, -1 = left out. The caller holds off writers.
-        """
-        if self._index is None:
-            return None
-        return encode_pages(self._index, self._curve, self.codes.base_count, moved)
+    def take_over(self, old: Atlas, stopping: Callable[[], bool]) -> None:
+        """Serve from this generation's pages at once, and go on with what `old` knows of its queries."""
+        self._kept, self._asked, self._measure_at = old._kept, old._asked, old._measure_at
+        if FileKind.PAGES in self._files and dispatch.ready():
+            self._build(stopping)
+
+    def warm(self, pause: Callable[[], None]) -> None:
+        """Verify what was mapped, so that no search after a swap has to."""
+        for chunk in range(len(self._verified)):
+            self._verify(chunk * CHUNK_RECORDS, (chunk + 1) * CHUNK_RECORDS)
+            pause()
+        _ = self.deaths, self._all_verified
 
     def check_pages(self) -> list[str]:
         """What is wrong with the generation's pages: each living row has to be in exactly one, with its own sketch."""
@@ -681,7 +691,7 @@ class Atlas:
         if len(rows):
             bad = dispatch.kernels.rows_verify(self.codes.base[rows], self.rows.base[rows])
             if bad >= 0:
-                raise self._damaged(int(rows[bad]))
+                raise self.damaged(int(rows[bad]))
 
     def _verify_some(self) -> None:
         """Now and then verify a chunk that nobody asked for, so that searches of a mapped store need not look any more."""
@@ -690,7 +700,8 @@ class Atlas:
             chunk = int(self._verified.argmin())
             self._verify(chunk * CHUNK_RECORDS, (chunk + 1) * CHUNK_RECORDS)
 
-    def _damaged(self, row: int) -> CorruptionError:
+    def damaged(self, row: int) -> CorruptionError:
+        """The error that names a row whose checksum is wrong."""
         return CorruptionError(
             self._files[FileKind.CODES].path, data_offset(FileKind.CODES) + row * self.stride,
             expected=f"row {row} to match its checksum {int(self.rows.base[row]['crc']):#010x}", found="other bytes",
@@ -710,7 +721,7 @@ class Atlas:
                 codes, records = self.codes.base[at : at + CHUNK_RECORDS], self.rows.base[at : at + CHUNK_RECORDS]
                 bad = dispatch.kernels.rows_verify(codes, records)
                 if bad >= 0:
-                    raise self._damaged(at + bad)
+                    raise self.damaged(at + bad)
                 self._verified[chunk] = True
 
     def checksums(self, codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[np.uint32]:

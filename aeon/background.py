@@ -27,6 +27,11 @@ class Background:
         """Whether work is under way."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
     def start(self, work: Callable[[Stopping], None], name: str) -> bool:
         """Run `work(stopping)` on a thread; it returns soon after stopping() says so. False if other work is under way."""
         with self._lock:

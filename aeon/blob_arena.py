@@ -53,6 +53,17 @@ class BlobArena:
         self.tail.append(operation)
         self.tail_lsns.append(lsn)
 
+    @property
+    def words(self) -> NDArray[np.uint64]:
+        """What is mapped, behind the header, as uint64[n]: records begin and end between two of them."""
+        return self._data[: len(self._data) // BLOB_ALIGNMENT * BLOB_ALIGNMENT].view(np.uint64)
+
+    def lsn_at(self, tail: int, offset: int) -> int:
+        """LSN of the commit of an operation: the `tail`-th in memory, or (tail < 0) the one at `offset` in the file."""
+        if tail >= 0:
+            return self.tail_lsns[tail]
+        return int(BLOB.unpack_from(memoryview(self._data), offset - self._start)[3])  # type: ignore[arg-type]
+
     def view(self, offset: int, count: int, id_: int) -> memoryview:
         """Borrow the operation of memory `id_` at `offset`; CorruptionError if it is not what was written there."""
         start = offset - self._start

@@ -1,54 +1,102 @@
-"""Checkpoint: what is in memory and in the log becomes a generation on disk, and the log begins anew.
+"""Writing a generation: what is in memory and in the log goes into files, beside writers and readers that go on.
 
-Order of writes and syncs; a power cut at any point leaves the old generation and its log, or the new one:
-  1. the log is synced and a new segment begun (wal.begin_checkpoint)
-  2. arena files grow behind the bytes that count; each is synced
-  3. the tables of the new generation are written into its own directory; each is synced, then the directory, then the root
-  4. the MANIFEST is replaced: from here on the new generation counts
-  5. files of the old generation and the log before the new segment are deleted
+A checkpoint appends what is new to the arena files; a compaction writes new ones that hold only what can still be read.
+Both write from a `Frozen` engine, a chunk at a time, and take no lock. Order of writes and syncs; a power cut at any point
+leaves the old generation and its log, or the new one:
+  1. the log is synced up to the frozen LSN (aeon.upkeep)
+  2. arena files: behind the bytes that count, or new ones in the generation's own directory; each is synced
+  3. the tables of the new generation, in its own directory; each is synced, then the directory, then the root
+  4. the MANIFEST is replaced (aeon.upkeep): from here on the new generation counts
+  5. files of the old generation and the log before the new one's position are deleted
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon import manifest as manifests
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
-from aeon.engine import Engine
+from aeon.engine import Engine, Frozen, deaths_in
+from aeon.errors import CorruptionError
 from aeon.files import FileSystem
-from aeon.format import DEATH, EVENT, POSTING, SESSION, SUPERSEDED, FileKind, generation_name
+from aeon.format import (
+    BLOB,
+    BLOB_ALIGNMENT,
+    BLOB_REF,
+    DEATH,
+    EVENT,
+    POSTING,
+    ROW,
+    SESSION,
+    SUPERSEDED,
+    FileKind,
+    OpFlag,
+    data_offset,
+    generation_name,
+)
 from aeon.generation_files import ArenaWriter, write_table
+from aeon.graph import operations_of
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import encode_forget
-from aeon.trace import Trace, event_checksums
+from aeon.trace import Names, event_checksums
+from aeon.wal import LogPosition
+from aeon_native import dispatch
 
-_WRITE_BYTES = 1 << 20  # blobs are gathered into writes of about this size
+CHUNK_EVENTS = 4096  # events that are read, renumbered and written together
+_COPY_BYTES = 1 << 20  # blobs copied together; bounds what a compaction holds in memory
+_SLICE_OPERATIONS = 64  # operations encoded between two pauses: some hundred microseconds
+
+_ALWAYS = (FileKind.EDGES, FileKind.REVERSE)  # of the graph's tables: the others only if there is something in them
+
+Pause = Callable[[], None]
+Indexes = NDArray[np.int64]
 
 
-def write_generation(files: FileSystem, root: str, engine: Engine, *, next_id: int, segment: int) -> Manifest:
-    """Write steps 2 to 4 for everything applied to `engine`, and return the new manifest.
+def next_generation(files: FileSystem, root: str, engine: Engine, *, compacting: bool) -> int:
+    """Number of the generation to write; a compaction leaves alone the file that texts were written ahead into."""
+    number = engine.manifest.generation + 1
+    return number + (compacting and not engine.manifest.files and engine.blobs.ahead_end > 0)
+
+
+def write_generation(
+    files: FileSystem,
+    root: str,
+    frozen: Frozen,
+    position: LogPosition,
+    *,
+    compacting: bool = False,
+    purging: bool = False,
+    pause: Pause = lambda: None,
+) -> Manifest:
+    """Write steps 2 and 3 for what `frozen` shows, and return the MANIFEST that makes it count.
+
+    position : where the log goes on after `frozen`. compacting : new arena files, without what was forgotten.
+    purging : the names of metadata fields that no memory has any more go, too.
+    pause : called some thousand times a second; may raise to give up.
 
     Memories that were forgotten before they ever reached a generation are left out: their bytes go with the log.
+    NoSpaceError before anything was written to a file that has no room.
     """
-    old = engine.manifest
-    generation = old.generation + 1
+    engine = frozen.view.engine
+    generation = next_generation(files, root, engine, compacting=compacting)
     directory = f"{root}/{generation_name(generation)}"
     if not files.exists(directory):
         files.mkdir(directory)
-    writer = _Writer(files, root, engine, generation)
+    writer = _Writer(files, root, frozen, generation, compacting, pause)
     arena = writer.write_arena()
-    tables = writer.write_tables()
+    tables = writer.write_tables(purging)
     files.fsync_dir(directory)
     files.fsync_dir(root)
-    new = replace(
-        old, generation=generation, lsn=engine.view.lsn, next_id=next_id, segment=segment, files={**arena, **tables}
-    )
-    manifests.store(files, root, new)
-    return new
+    return replace(
+        engine.manifest, generation=generation, lsn=frozen.view.lsn, next_id=frozen.next_id, segment=position.segment,
+        offset=position.offset, history_from=writer.history_from, files={**arena, **tables},
+    )  # fmt: skip
 
 
 def write_ahead(files: FileSystem, root: str, engine: Engine, text: bytes) -> bytes:
@@ -75,191 +123,382 @@ def write_ahead(files: FileSystem, root: str, engine: Engine, text: bytes) -> by
 
 
 class _Writer:
-    """One run of a checkpoint."""
+    """One generation. Holds some 40 bytes a memory (deaths, ids, sessions, new numbers) and one chunk of everything else."""
 
-    def __init__(self, files: FileSystem, root: str, engine: Engine, generation: int) -> None:
-        self._files, self._root, self._engine, self._generation = files, root, engine, generation
+    def __init__(
+        self, files: FileSystem, root: str, frozen: Frozen, generation: int, compacting: bool, pause: Pause
+    ) -> None:
+        self._files, self._root, self._frozen, self._generation = files, root, frozen, generation
+        self._compacting, self._pause = compacting, pause
+        view = frozen.view
+        self._engine = engine = view.engine
         self._uuid = engine.manifest.uuid
-        trace = engine.trace
-        deaths = trace.deaths.tail()["lsn"]
-        self._kept = np.flatnonzero((deaths == 0) | (deaths >= SUPERSEDED))  # of the tail, by position in it
-        self._events: NDArray[Any] = trace.events.tail()[self._kept]
-        self._base_count = trace.events.base_count
-        self._tail_deaths = deaths[self._kept]
+        self._trace, self._atlas, self._blobs = engine.trace, engine.atlas, engine.blobs
+        self._deaths = deaths_in(view)
+        gone = (self._deaths != 0) & (self._deaths < SUPERSEDED)
+        self._base_count = self._trace.events.base_count
+        self._first = 0 if compacting else self._base_count  # events before it stand in the files that are appended to
+        self._kept: Indexes = self._first + np.flatnonzero(~gone[self._first :])
+        self._readable = ~gone
+        self.history_from = self._history_from(gone)
+        pause()
+        self._trace.warm(pause)
+        self._sessions, self._namespaces = self._names_in_use()
+        row_deaths = [run["lsn"].astype(np.uint64) for _, run in self._atlas.deaths.runs(view.rows)]
+        self._row_deaths = np.concatenate([*row_deaths, np.empty(0, np.uint64)])
+        self._row_deaths[self._row_deaths > view.lsn] = 0
+        self._first_row = 0 if compacting else self._atlas.codes.base_count
+        self._moved = np.full(view.rows, -1, np.int64)  # rows' new numbers
+        self._moved[: self._first_row] = np.arange(self._first_row)
 
-    def _open(self, kind: FileKind, record_bytes: int, *, end: int = 0) -> ArenaWriter:
-        entry = self._engine.manifest.files.get(kind)
-        return ArenaWriter(self._files, self._root, self._uuid, self._generation, kind, entry, record_bytes, end=end)
+    def _history_from(self, gone: NDArray[np.bool_]) -> int:
+        """The oldest LSN that can be shown from the new generation.
+
+        Not before the end of what is left out, nor of what had ended twice: a DEATH has one LSN.
+        """
+        ends = [self._deaths[self._first :][gone[self._first :]]]
+        twice = np.array(list(self._trace.superseded_at), np.int64)
+        twice = twice[twice < len(gone)]
+        ends.append(self._deaths[twice[gone[twice]]])
+        return max(self._engine.manifest.history_from, *(int(end.max(initial=0)) for end in ends))
+
+    def _names_in_use(self) -> tuple[Indexes, Indexes]:
+        """Numbers of the sessions and namespaces that the new generation names."""
+        lsn = self._frozen.view.lsn
+        self._branches = {n: branch for n, branch in self._trace.names.branches.copy().items() if branch[1] <= lsn}
+        if not self._compacting:
+            return np.arange(self._frozen.sessions), np.arange(self._frozen.namespaces)
+        used = [np.zeros(self._frozen.sessions, bool), np.zeros(self._frozen.namespaces, bool)]
+        for indexes in self._chunks():
+            for mask, field in zip(used, ("session", "namespace"), strict=True):
+                mask[self._trace.take(indexes, field)] = True
+        self._branches = self._branches_in_use(used[0])
+        return np.flatnonzero(used[0]), np.flatnonzero(used[1])
+
+    def _branches_in_use(self, used: NDArray[np.bool_]) -> dict[int, tuple[int, int, int]]:
+        """Branches with a trunk that still has memories: of a session that has some too, or never had any.
+
+        A trunk without memories is skipped, for the one that it branched off. Marks the sessions in `used`.
+        """
+        found = {}
+        for number, (event, lsn, trunk) in self._branches.items():
+            while not used[trunk] and trunk in self._branches:
+                event, _, trunk = self._branches[trunk]
+            if used[trunk] and (used[number] or not self._trace.session_count(number)):
+                found[number] = (event, lsn, trunk)
+        used[list(found)] = True
+        return found
+
+    def _chunks(self) -> Iterator[Indexes]:
+        for at in range(0, len(self._kept), CHUNK_EVENTS):
+            self._pause()
+            yield self._kept[at : at + CHUNK_EVENTS]
+
+    # -- arena files --------------------------------------------------------------------------------------------
+
+    def _open(self, kind: FileKind, record_bytes: int = 0, *, end: int = 0) -> ArenaWriter:
+        entry = None if self._compacting else self._engine.manifest.files.get(kind)
+        fresh = entry is None and not end
+        return ArenaWriter(
+            self._files, self._root, self._uuid, self._generation, kind, entry, record_bytes, end=end, fresh=fresh
+        )
 
     def write_arena(self) -> dict[FileKind, FileEntry]:
-        """Append blobs, codes, rows and events, in this order: an event refers to the others."""
-        return {
-            FileKind.BLOBS: self._append_blobs(),
-            **self._append_rows(),
-            FileKind.EVENTS: self._append_events(),
-        }
+        """Append blobs, codes, rows and events, a chunk of each at a time."""
+        ahead_end = 0 if self._compacting else self._blobs.ahead_end
+        with (
+            self._open(FileKind.BLOBS, end=ahead_end) as blobs,
+            self._open(FileKind.CODES, self._atlas.stride) as codes,
+            self._open(FileKind.ROWS, ROW.size) as rows,
+            self._open(FileKind.EVENTS, EVENT.size) as events,
+        ):
+            self._reserve(blobs, codes, rows, events)
+            self._last = np.zeros(self._frozen.sessions, np.uint64)  # by old session number: its newest event
+            if not self._compacting:
+                before = self._trace.base_sessions["last_id"]
+                self._last[: len(before)] = before
+            self._new_session = _numbering(self._sessions, self._frozen.sessions)
+            self._new_namespace = _numbering(self._namespaces, self._frozen.namespaces)
+            self._session_of: list[NDArray[np.int64]] = []
+            for indexes in self._chunks():
+                for part in (indexes[indexes < self._base_count], indexes[indexes >= self._base_count]):
+                    if len(part):
+                        records = self._trace.events.take(part)
+                        self._write_rows(records, codes, rows)
+                        self._write_blobs(part, records, blobs)
+                        self._write_events(records, events)
+            self._write_changes(blobs)
+            self._write_forgotten(blobs)
+            writers = {FileKind.BLOBS: blobs, FileKind.CODES: codes, FileKind.ROWS: rows, FileKind.EVENTS: events}
+            for writer in writers.values():
+                writer.sync()
+            return {kind: writer.entry for kind, writer in writers.items()}
 
-    def _append_blobs(self) -> FileEntry:
-        with self._open(FileKind.BLOBS, 0, end=self._engine.blobs.ahead_end) as writer:
-            self._write_blobs(writer)
-            writer.sync()
-        return writer.entry
+    def _reserve(self, blobs: ArenaWriter, codes: ArenaWriter, rows: ArenaWriter, events: ArenaWriter) -> None:
+        """Make room for everything, so that a full disk is noticed before anything is written."""
+        blob_bytes = with_row = 0
+        for indexes in self._chunks():
+            sizes = self._trace.take(indexes, "blob_bytes").astype(np.int64) + BLOB.size
+            blob_bytes += int((-(-sizes // BLOB_ALIGNMENT) * BLOB_ALIGNMENT).sum())
+            with_row += int(np.count_nonzero(self._trace.take(indexes, "row")))
+        blobs.reserve(blob_bytes)
+        codes.reserve(with_row * self._atlas.stride)
+        rows.reserve(with_row * ROW.size)
+        events.reserve(len(self._kept) * EVENT.size)
 
-    def _write_blobs(self, writer: ArenaWriter) -> None:
-        blobs = self._engine.blobs
-        offset, size = writer.offset, 0
-        parts: list[bytes] = []
-        ids = self._events["id"].tolist()
-        records = [(blobs.tail[at], id_, blobs.tail_lsns[at]) for at, id_ in zip(self._kept.tolist(), ids, strict=True)]
-        records += [(operation, 0, lsn) for lsn, operation in self._engine.trace.graph.log]
-        tombstone = self._forgotten_in_base()
-        if tombstone:
-            records.append((tombstone, 0, self._engine.view.lsn))
-        offsets = []
-        for operation, id_, lsn in records:
-            record = encode_blob(operation, id_, lsn) + operation + blob_padding(len(operation))
-            parts.append(record)
-            offsets.append(offset)
-            offset += len(record)
-            size += len(record)
-            if size >= _WRITE_BYTES:
+    def _write_rows(self, events: NDArray[Any], codes: ArenaWriter, rows: ArenaWriter) -> None:
+        """Append the events' rows, and give the events the indexes the rows have now."""
+        with_row = np.flatnonzero(events["row"])
+        if not len(with_row):
+            return
+        old = events["row"][with_row].astype(np.int64) - 1
+        atlas, kernels = self._atlas, dispatch.kernels
+        moving, records = atlas.codes.take(old), atlas.rows.take(old)
+        based = int(np.searchsorted(old, atlas.codes.base_count))
+        if based:  # their checksums go along; what is damaged is not spread
+            bad = kernels.rows_verify(moving[:based], records[:based])
+            if bad >= 0:
+                raise atlas.damaged(int(old[bad]))
+        if based < len(old):
+            records["crc"][based:] = atlas.checksums(moving[based:], records[based:])
+        first = rows.count
+        self._moved[old] = first + np.arange(len(old))
+        events["row"][with_row] = first + 1 + np.arange(len(old))
+        codes.append([moving.reshape(-1)])
+        rows.append([records.view(np.uint8)])
+        codes.count += len(old)
+        rows.count += len(old)
+
+    def _write_events(self, events: NDArray[Any], writer: ArenaWriter) -> None:
+        sessions = events["session"].astype(np.int64)
+        order = np.argsort(sessions, kind="stable")
+        grouped, ids = sessions[order], events["id"][order]
+        first = np.diff(grouped, prepend=-1) != 0
+        previous = np.empty(len(order), np.uint64)
+        previous[1:] = ids[:-1]
+        previous[first] = self._last[grouped[first]]
+        # A forgotten event is left out, so the chain goes to the one before it.
+        events["previous"][order] = previous
+        ends = np.flatnonzero(np.append(first[1:], True))
+        self._last[grouped[ends]] = ids[ends]
+        events["session"] = self._new_session[sessions]
+        events["namespace"] = self._new_namespace[events["namespace"]]
+        events["crc"] = event_checksums(events)
+        self._session_of.append(events["session"].astype(np.int64))
+        writer.append([events.view(np.uint8)])
+        writer.count += len(events)
+
+    # -- blobs --------------------------------------------------------------------------------------------------
+
+    def _write_blobs(self, indexes: Indexes, events: NDArray[Any], writer: ArenaWriter) -> None:
+        """Append the events' operations, and tell the events where they are now."""
+        writer.count += len(events)
+        in_base = indexes[0] < self._base_count
+        by_reference = np.flatnonzero(events["flags"] & OpFlag.TEXT_REF) if self._compacting else indexes[:0]
+        start = 0
+        for at in [*by_reference.tolist(), len(events)]:
+            if in_base:
+                self._copy_blobs(events[start:at], writer)
+            else:
+                self._encode_blobs(indexes[start:at] - self._base_count, events[start:at], writer)
+            if at < len(events):
+                events["blob_offset"][at] = self._move_text(int(indexes[at]), events[at], writer)
+            start = at + 1
+
+    def _copy_blobs(self, events: NDArray[Any], writer: ArenaWriter) -> None:
+        """Copy whole records from the old file, eight bytes at a time; their checksums go along."""
+        if not len(events):
+            return
+        words = (BLOB.size + events["blob_bytes"].astype(np.int64) + BLOB_ALIGNMENT - 1) // BLOB_ALIGNMENT
+        starts = (events["blob_offset"].astype(np.int64) - data_offset(FileKind.BLOBS)) // BLOB_ALIGNMENT
+        source = self._blobs.words
+        bad = np.flatnonzero((starts < 0) | (starts + words > len(source)))
+        if len(bad):
+            raise self._misplaced(events[bad[0]])
+        batch = np.cumsum(words) // (_COPY_BYTES // BLOB_ALIGNMENT)
+        bounds = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(events)]
+        for low, high in itertools.pairwise(bounds):
+            here, total = words[low:high], int(words[low:high].sum())
+            into = np.cumsum(here) - here
+            if high - low == 1:
+                copy = source[starts[low] : starts[low] + total]
+            else:
+                copy = source[np.repeat(starts[low:high] - into, here) + np.arange(total)]
+            owners, lengths = copy[into + 1], copy[into] >> np.uint64(32)  # BLOB, as words
+            wrong = np.flatnonzero((owners != events["id"][low:high]) | (lengths != events["blob_bytes"][low:high]))
+            if len(wrong):
+                raise self._misplaced(events[low + wrong[0]])
+            events["blob_offset"][low:high] = writer.offset + into * BLOB_ALIGNMENT
+            writer.append([copy])
+            self._pause()
+
+    def _misplaced(self, event: Any) -> CorruptionError:
+        return CorruptionError(
+            self._blobs.path, int(event["blob_offset"]),
+            expected=f"{event['blob_bytes']} bytes of memory {event['id']}", found="something else",
+        )  # fmt: skip
+
+    def _encode_blobs(self, tail: Indexes, events: NDArray[Any], writer: ArenaWriter) -> None:
+        """Write operations that were in memory."""
+        blobs, ids = self._blobs, events["id"].tolist()
+        offsets, parts, size = [], [], 0
+        for n, at in enumerate(tail.tolist()):
+            operation = blobs.tail[at]
+            offsets.append(writer.offset + size)
+            parts += [encode_blob(operation, ids[n], blobs.tail_lsns[at]), operation, blob_padding(len(operation))]
+            size += sum(map(len, parts[-3:]))
+            if n % _SLICE_OPERATIONS == _SLICE_OPERATIONS - 1:
+                self._pause()
+            if size >= _COPY_BYTES:
                 writer.append([b"".join(parts)])
                 parts, size = [], 0
-        writer.append([b"".join(parts)])
-        writer.count += len(ids)
-        self._events["blob_offset"] = offsets[: len(ids)]
+        if parts:
+            writer.append([b"".join(parts)])
+        events["blob_offset"] = offsets
 
-    def _forgotten_in_base(self) -> bytes:
+    def _move_text(self, index: int, event: Any, writer: ArenaWriter) -> int:
+        """Copy a text by reference and the operation that refers to it; return the operation's new offset."""
+        operation = self._engine.operation(index)
+        text = bytes(self._blobs.text(operation))
+        header = encode_blob(text, 0, 0)
+        reference = encode_blob_ref(writer.offset, len(text), header)
+        writer.append([header, text, blob_padding(len(text))])
+        moved = bytes(operation.blob[: -BLOB_REF.size]) + reference
+        offset = writer.offset
+        lsn = self._blobs.lsn_at(index - self._base_count, int(event["blob_offset"]))
+        writer.append([encode_blob(moved, int(event["id"]), lsn), moved, blob_padding(len(moved))])
+        self._pause()
+        return offset
+
+    def _write_changes(self, writer: ArenaWriter) -> None:
+        """Write the operations on the graph, in the order of their LSNs; a compaction writes those that make what is left."""
+        trace, lsn = self._trace, self._frozen.view.lsn
+        if self._compacting:
+            names = trace.names.sessions
+            branches = [(names[n], event, at, names[trunk]) for n, (event, at, trunk) in self._branches.items()]
+            changes = operations_of(
+                self._graph[FileKind.LINKS], self._graph[FileKind.ARCHIVED], trace.names.kind_name, branches
+            )
+        else:
+            changes = [(at, operation) for at, operation in list(trace.graph.log) if at <= lsn]
+        parts: list[bytes] = []
+        for at, operation in changes:
+            parts += [encode_blob(operation, 0, at), operation, blob_padding(len(operation))]
+            if len(parts) >= 3 * _SLICE_OPERATIONS:
+                writer.append([b"".join(parts)])
+                parts = []
+                self._pause()
+        if parts:
+            writer.append([b"".join(parts)])
+
+    def _write_forgotten(self, writer: ArenaWriter) -> None:
         """A forget operation for the memories of older generations that were forgotten since the last one."""
-        trace = self._engine.trace
-        deaths = trace.deaths.base["lsn"]
-        gone = (deaths > self._engine.manifest.lsn) & (deaths < SUPERSEDED)
-        ids = np.ascontiguousarray(trace.events.base["id"][gone]).astype("<u8")
-        return encode_forget(ids.tobytes(), 0) if len(ids) else b""
-
-    def _append_rows(self) -> dict[FileKind, FileEntry]:
-        """Append the kept events' rows, and give the events the indexes the rows have now."""
-        atlas, events = self._engine.atlas, self._events
-        with_row = np.flatnonzero(events["row"])
-        rows = events["row"][with_row].astype(np.int64) - 1
-        codes, records = atlas.codes.take(rows), atlas.rows.take(rows)
-        if len(rows):
-            records["crc"] = atlas.checksums(codes, records)
-        events["row"][with_row] = atlas.codes.base_count + 1 + np.arange(len(rows))
-        self._moved = np.full(
-            atlas.codes.count - atlas.codes.base_count, -1, np.int64
-        )  # new numbers of the tail's rows
-        self._moved[rows - atlas.codes.base_count] = atlas.codes.base_count + np.arange(len(rows))
-        self._row_deaths = atlas.deaths.take(rows)
-        entries = {}
-        for kind, array in ((FileKind.CODES, codes), (FileKind.ROWS, records)):
-            with self._open(kind, array.dtype.itemsize if kind == FileKind.ROWS else atlas.stride) as writer:
-                if len(array):
-                    writer.append([array.view(np.uint8).reshape(-1)])
-                writer.count += len(array)
-                writer.sync()
-            entries[kind] = writer.entry
-        return entries
-
-    def _append_events(self) -> FileEntry:
-        events, trace = self._events, self._engine.trace
-        last: dict[int, int] = {}
-        for n, session in enumerate(events["session"].tolist()):
-            # A forgotten event is left out, so the chain goes to the one before it.
-            if session not in last:
-                last[session] = trace.base_last_id(session)
-            events["previous"][n] = last[session]
-            last[session] = int(events["id"][n])
-        self._last = last
-        if len(events):
-            events["crc"] = event_checksums(events)
-        with self._open(FileKind.EVENTS, EVENT.size) as writer:
-            if len(events):
-                writer.append([events.view(np.uint8).reshape(-1)])
-            writer.count += len(events)
-            writer.sync()
-        return writer.entry
+        if self._compacting:
+            return
+        deaths = self._deaths[: self._base_count]
+        gone = np.flatnonzero((deaths > self._engine.manifest.lsn) & (deaths < SUPERSEDED))
+        if len(gone):
+            ids = np.ascontiguousarray(self._trace.events.base["id"][gone]).astype("<u8")
+            operation = encode_forget(ids.tobytes(), 0)
+            record = encode_blob(operation, 0, self._frozen.view.lsn)
+            writer.append([record, operation, blob_padding(len(operation))])
 
     # -- tables -------------------------------------------------------------------------------------------------
 
-    def write_tables(self) -> dict[FileKind, FileEntry]:
+    def write_tables(self, purging: bool) -> dict[FileKind, FileEntry]:
         """Write the tables that are derived from the arena."""
-        engine = self._engine
-        trace, atlas = engine.trace, engine.atlas
-        event_deaths = np.concatenate([trace.deaths.base["lsn"], self._tail_deaths])
-        row_deaths = np.concatenate([atlas.deaths.base, self._row_deaths])
+        engine, frozen = self._engine, self._frozen
+        event_deaths = np.concatenate([self._deaths[: self._first], self._deaths[self._kept]])
+        stays = np.flatnonzero(self._moved >= 0)
+        row_deaths = self._row_deaths[stays]
         postings, sessions = self._group_by_session(event_deaths)
-        names = trace.names.pack()
+        keys = engine.keys.records(frozen.key_changes, self._pause)
+        branches = [
+            [int(self._new_session[number]), event, lsn, int(self._new_session[trunk])]
+            for number, (event, lsn, trunk) in self._branches.items()
+        ]
+        fields = self._fields() if purging else None
+        names = self._trace.names.pack(self._sessions, self._namespaces, branches, fields)
         tables: list[tuple[FileKind, Any, int]] = [
             (FileKind.EVENT_DEATHS, event_deaths.astype("<u8"), len(event_deaths)),
-            (FileKind.ROW_DEATHS, row_deaths, len(row_deaths)),
-            (FileKind.KEYS, engine.keys.records(), len(engine.keys)),
+            (FileKind.ROW_DEATHS, row_deaths.astype("<u8"), len(row_deaths)),
+            (FileKind.KEYS, keys, len(keys)),
             (FileKind.NAMES, names, 1),
             (FileKind.SESSIONS, sessions, len(sessions)),
             (FileKind.POSTINGS, postings, len(postings)),
         ]
-        pages = atlas.encode_pages(self._moved)
-        if pages is not None:
+        if frozen.pages is not None:
+            shown = np.where(self._row_deaths == 0, self._moved, -1) if self._compacting else self._moved
+            indexed = int(np.count_nonzero(self._moved[: frozen.pages.rows] >= 0))
+            pages = engine.atlas.encode_pages(frozen.pages, indexed, shown, self._pause)
             tables.append((FileKind.PAGES, pages, len(pages)))
-        blocks = engine.time_blocks.encode(atlas, self._moved)
+        blocks = engine.time_blocks.encode(engine.atlas, self._moved)
         if blocks is not None:
             tables.append((FileKind.TIME_BLOCKS, blocks, len(blocks)))
-        tables += graph_tables(trace)
-        return {
-            kind: write_table(
+        tables += [(kind, table, len(table)) for kind, table in self._graph.items() if kind in _ALWAYS or len(table)]
+        entries = {}
+        for kind, content, count in tables:
+            self._pause()
+            entries[kind] = write_table(
                 self._files, self._root, self._uuid, self._generation, kind,
                 content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1), count,
-            )
-            for kind, content, count in tables
-        }  # fmt: skip
+            )  # fmt: skip
+        return entries
+
+    def _fields(self) -> Iterable[str]:
+        """The metadata fields that the kept memories have."""
+        found = Names(b"", "")
+        for indexes in self._chunks():
+            flags = self._trace.take(indexes, "flags")
+            for at in np.flatnonzero(flags & OpFlag.METADATA).tolist():
+                found.note_fields(self._engine.extra(int(indexes[at])).metadata or {})
+                self._pause()
+        return found.fields
 
     def _group_by_session(self, event_deaths: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (POSTING[events], SESSION[sessions])."""
-        trace = self._engine.trace
-        base_session = np.repeat(
-            np.arange(len(trace.base_sessions)), trace.base_sessions["postings_count"].astype(np.int64)
-        )
-        session = np.concatenate([base_session, self._events["session"].astype(np.int64)])
-        index = np.concatenate([
-            trace.base_postings.astype(np.int64), self._base_count + np.arange(len(self._events))
-        ])  # fmt: skip
-        postings, sessions = plan_sessions(session, index, event_deaths, len(trace.names.sessions))
-        sessions["last_id"][: len(trace.base_sessions)] = trace.base_sessions["last_id"]
-        for number, id_ in self._last.items():
-            sessions["last_id"][number] = id_
+        trace, nothing = self._trace, np.empty(0, np.int64)
+        session = np.concatenate([nothing, *self._session_of])
+        index = self._first + np.arange(len(session))
+        if not self._compacting:
+            counts = trace.base_sessions["postings_count"].astype(np.int64)
+            session = np.concatenate([np.repeat(np.arange(len(counts)), counts), session])
+            index = np.concatenate([trace.base_postings.astype(np.int64), index])
+        postings, sessions = plan_sessions(session, index, event_deaths, len(self._sessions))
+        sessions["last_id"] = self._last[self._sessions]
         return postings, sessions
 
-
-def graph_tables(trace: Trace, *, ended_after: int = 0) -> list[tuple[FileKind, NDArray[Any], int]]:
-    """The tables of the graph as (kind, records, count); an edge stands there if both its ends can still be read.
-
-    ended_after : links that an `unlink` ended, and archived ids that a `restore` ended, up to this LSN are left out.
-    """
-    graph = trace.graph
-    edges, links, reverse, archived = graph.all_edges(), graph.all_links(), graph.all_reverse(), graph.all_archived()
-    edges = edges[readable(trace, edges["src"]) & readable(trace, edges["dst"])]
-    links, reverse = (
-        table[
-            readable(trace, table["src"])
-            & readable(trace, table["dst"])
-            & ((table["ended"] == 0) | (table["ended"] > ended_after))
-        ]
-        for table in (links, reverse)
-    )
-    archived = archived[readable(trace, archived["id"])]
-    archived = archived[(archived["restored"] == 0) | (archived["restored"] > ended_after)]
-    tables = [(FileKind.EDGES, edges), (FileKind.REVERSE, reverse)]
-    tables += [(kind, table) for kind, table in ((FileKind.LINKS, links), (FileKind.ARCHIVED, archived)) if len(table)]
-    return [(kind, table, len(table)) for kind, table in tables]
+    @cached_property
+    def _graph(self) -> dict[FileKind, NDArray[Any]]:
+        """The tables of the graph. An edge stands there if both its ends can still be read: it lives and dies with them."""
+        graph, lsn, next_id = self._trace.graph, self._frozen.view.lsn, self._frozen.next_id
+        runs = [run["id"] for _, run in self._trace.events.runs(self._frozen.view.events)]
+        ids = np.concatenate([*runs, np.empty(0, np.uint64)])[self._readable]
+        edges, links, reverse = (
+            table[_among(table["src"], ids) & _among(table["dst"], ids)]
+            for table in (graph.all_edges(next_id), graph.all_links(lsn), graph.all_reverse(lsn, next_id))
+        )
+        archived = graph.all_archived(lsn)
+        return {
+            FileKind.EDGES: edges, FileKind.REVERSE: reverse, FileKind.LINKS: links,
+            FileKind.ARCHIVED: archived[_among(archived["id"], ids)],
+        }  # fmt: skip
 
 
-def readable(trace: Trace, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of `ids` can be read: alive, or replaced by a newer version. bool[n]"""
-    indexes = trace.indexes_of(np.ascontiguousarray(ids))
-    out = indexes >= 0
-    deaths = trace.deaths.take(indexes[out], "lsn")
-    out[out] = (deaths == 0) | (deaths >= SUPERSEDED)
-    return out
+def _among(values: NDArray[np.uint64], increasing: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of `values` are in `increasing`: bool[n]."""
+    if not len(increasing):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(increasing, values), len(increasing) - 1)
+    found: NDArray[np.bool_] = increasing[at] == values
+    return found
+
+
+def _numbering(used: Indexes, count: int) -> NDArray[np.uint32]:
+    """New numbers by old ones: uint32[count]; meaningless where not used."""
+    numbers = np.zeros(count, np.uint32)
+    numbers[used] = np.arange(len(used))
+    return numbers
 
 
 def plan_sessions(
@@ -280,3 +519,4 @@ def plan_sessions(
 
 
 assert DEATH.size == 8  # event_deaths are written as plain u64
+assert [(field.name, field.offset) for field in BLOB.fields] == [("crc", 0), ("bytes", 4), ("id", 8), ("lsn", 16)]

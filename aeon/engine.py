@@ -34,6 +34,7 @@ from aeon.graph import CHANGES, Change, decode_change
 from aeon.key_table import KeyTable, encode_key
 from aeon.manifest import Manifest
 from aeon.operations import Extra, Operation, decode_commit, decode_extra
+from aeon.pages import Snapshot
 from aeon.time_blocks import TimeBlocks
 from aeon.trace import Event, Trace
 
@@ -54,6 +55,25 @@ class View(NamedTuple):
     events: int
     rows: int
     lsn: int
+
+
+class Frozen(NamedTuple):
+    """Everything a generation is written from: a view, and the counts of what carries no LSN. Others may go on writing.
+
+    pages : what the index showed at that moment, None without one: a row that ended later has to be in the pages yet.
+    """
+
+    view: View
+    sessions: int
+    namespaces: int
+    key_changes: int
+    pages: Snapshot | None
+
+    @property
+    def next_id(self) -> int:
+        """Memories with an id below it are there."""
+        trace = self.view.engine.trace
+        return trace.tail_first_id + self.view.events - trace.events.base_count
 
 
 class Engine:
@@ -85,13 +105,36 @@ class Engine:
         self.time_blocks = TimeBlocks(manifest.dim, mapped.get(FileKind.TIME_BLOCKS))
         self.mapped = mapped
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
-        self.deaths_since = 0
+        self.forgotten_since = 0  # memories forgotten since the generation was written
         self._published = (self.trace.events.count, self.atlas.codes.count, manifest.lsn)
 
     @property
     def view(self) -> View:
         """The newest snapshot."""
         return View(self, *self._published)
+
+    @property
+    def forgotten(self) -> int:
+        """How many memories are still in the files though they can no longer be read; 0 if none was forgotten lately."""
+        return self.forgotten_since + self._forgotten_before if self.forgotten_since else 0
+
+    @cached_property
+    def _forgotten_before(self) -> int:
+        deaths = self.trace.deaths.base["lsn"]
+        return int(np.count_nonzero((deaths != 0) & (deaths < SUPERSEDED) & (deaths <= self.manifest.lsn)))
+
+    def freeze(self) -> Frozen:
+        """The state after the commit that was applied last; called under the index lock. Cost: constant."""
+        names, index = self.trace.names, self.atlas.index
+        changes = self.keys.changes if "keys" in self.__dict__ else 0
+        pages = None if index is None else index.snapshot
+        return Frozen(self.view, len(names.sessions), len(names.namespaces), changes, pages)
+
+    def warm(self, pause: Callable[[], None]) -> None:
+        """Verify what was mapped, so that no reader or writer has to wait for that later."""
+        self.trace.warm(pause)
+        self.atlas.warm(pause)
+        _ = self.keys
 
     @cached_property
     def keys(self) -> KeyTable:
@@ -170,8 +213,7 @@ class Engine:
         if before is not None:
             old_id, created = before
             index = self.trace.index_of(old_id)
-            if self.trace.kill(index, lsn, superseded=True):
-                self.deaths_since += 1
+            self.trace.kill(index, lsn, superseded=True)
             row = self.trace.event(index).row
             if row >= 0:
                 self.atlas.kill(row, lsn)
@@ -185,7 +227,7 @@ class Engine:
             index = self.trace.index_of(id_)
             if index < 0 or not self.trace.kill(index, lsn, superseded=False):
                 continue
-            self.deaths_since += 1
+            self.forgotten_since += 1
             event = self.trace.event(index)
             if event.row >= 0:
                 self.atlas.kill(event.row, lsn)
@@ -275,17 +317,36 @@ def find(view: View, id_: int) -> int:
     return index
 
 
-def is_alive(death: int, lsn: int) -> bool:
-    """Whether a DEATH leaves the event current at `lsn`."""
-    return not death or (death & ~SUPERSEDED) > lsn
-
-
 def is_readable(death: int, lsn: int) -> bool:
     """Whether a DEATH leaves the event readable by id at `lsn`: alive, or superseded."""
     return not death or bool(death & SUPERSEDED) or death > lsn
 
 
+_LSN = np.uint64(SUPERSEDED - 1)
+
+
 def alive_mask(view: View, indexes: NDArray[np.int64]) -> NDArray[Any]:
     """Which of the events at `indexes` are current in `view`: bool[n]."""
-    deaths = view.engine.trace.deaths.take(indexes, "lsn")
-    return (deaths == 0) | ((deaths & np.uint64(~SUPERSEDED & (1 << 64) - 1)) > view.lsn)
+    trace = view.engine.trace
+    deaths = trace.deaths.take(indexes, "lsn")
+    alive: NDArray[Any] = deaths == 0
+    later = (deaths & _LSN) > view.lsn
+    if later.any():
+        alive |= later
+        superseded_at = trace.superseded_at
+        if superseded_at:  # what was forgotten after this view may have been replaced before it
+            for n in np.flatnonzero(later).tolist():
+                alive[n] = superseded_at.get(int(indexes[n]), view.lsn + 1) > view.lsn
+    return alive
+
+
+def deaths_in(view: View) -> NDArray[np.uint64]:
+    """The DEATH of each event as it was in `view`, while others may go on ending them: uint64[events]."""
+    trace = view.engine.trace
+    found = [run["lsn"].astype(np.uint64) for _, run in trace.deaths.runs(view.events)]
+    deaths = np.concatenate(found) if found else np.empty(0, np.uint64)
+    later = np.flatnonzero((deaths & _LSN) > view.lsn)
+    for index in later.tolist():
+        before = trace.superseded_at.get(index, 0)
+        deaths[index] = before | SUPERSEDED if 0 < before <= view.lsn else 0
+    return deaths

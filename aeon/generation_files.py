@@ -119,6 +119,7 @@ def write_table(
     path = f"{generation_name(generation)}/{_NAMES[kind]}.tbl"
     file = files.open(f"{root}/{path}", create=True)
     try:
+        file.allocate(0, len(header) + len(view))  # NoSpaceError before anything is written
         write_fully(file, header, 0)
         if len(view):
             write_fully(file, view, len(header))
@@ -134,6 +135,7 @@ class ArenaWriter:
     Parameters
     ----------
     entry : the file so far, or None to create it in `generation`.
+    fresh : what stands there was left by a run that was given up: it goes first.
     """
 
     def __init__(
@@ -147,10 +149,13 @@ class ArenaWriter:
         record_bytes: int = 0,
         *,
         end: int = 0,
+        fresh: bool = False,
     ) -> None:
         if entry is None:
             path = f"{generation_name(generation)}/{_NAMES[kind]}.arena"
             full = f"{root}/{path}"
+            if fresh and files.exists(full):
+                files.unlink(full)
             if not files.exists(full):
                 self._file = files.open(full, create=True)
                 header = encode_header(kind, uuid, generation, 0, record_bytes, 0)
@@ -167,6 +172,11 @@ class ArenaWriter:
         self.path = entry.path
         self.offset = max(entry.bytes, end)
         self.count = entry.count
+
+    def reserve(self, count: int) -> None:
+        """Make room for `count` bytes at the end; NoSpaceError if there is none."""
+        if count:
+            self._file.allocate(self.offset, count)
 
     def append(self, parts: Iterable[Buffer]) -> None:
         """Write `parts` one behind the other at the end."""

@@ -24,6 +24,7 @@ from aeon.generation_files import MappedFile
 from aeon.operations import Operation
 
 Ids = NDArray[np.uint64]
+_EVERY = (1 << 63) - 1  # an LSN, or an id, beyond all others
 
 
 class Edges(NamedTuple):
@@ -110,6 +111,11 @@ class Graph:
     @cached_property
     def _archived_ids(self) -> Ids:
         return np.ascontiguousarray(self.base_archived["id"])
+
+    def warm(self) -> None:
+        """Verify the tables, so that nobody has to later."""
+        for table in (self.base_edges, self.base_links, self.base_reverse, self.base_archived):
+            assert table.ndim == 1
 
     # -- writing (under the index lock) -------------------------------------------------------------------------
 
@@ -246,30 +252,47 @@ class Graph:
 
     # -- for a checkpoint ---------------------------------------------------------------------------------------
 
-    def all_edges(self) -> NDArray[Any]:
-        """Every edge that was born with its source as EDGE[n], sorted by src, then in order of creation."""
-        tail = [(src, dst, kind, 0) for src, edges in self._born.items() for dst, kind in edges]
+    # Others may go on writing: a dict or list is copied in one step, and what they add has a later LSN or a newer source.
+    def all_edges(self, before_id: int = _EVERY) -> NDArray[Any]:
+        """Every edge that was born with its source as EDGE[n], sorted by src, then in order of creation.
+
+        before_id : only of sources with an id below it.
+        """
+        born = [(src, edges) for src, edges in list(self._born.items()) if src < before_id]
+        tail = [(src, dst, kind, 0) for src, edges in born for dst, kind in edges]
         merged = np.concatenate([self.base_edges, np.array(tail, EDGE.dtype)])
         return merged[np.argsort(merged["src"], kind="stable")]
 
-    def all_links(self) -> NDArray[Any]:
-        """Every link, ended ones too, as LINK[n], sorted by src, LSN, kind and dst."""
-        tail = [(k.src, k.dst, k.kind, 0, k.lsn, k.ended) for links in self._links.values() for k in links]
-        merged = np.concatenate([self.base_links, np.array(tail, LINK.dtype)])
+    def all_links(self, lsn: int = _EVERY) -> NDArray[Any]:
+        """Every link as it was at `lsn`, ended ones too, as LINK[n], sorted by src, LSN, kind and dst."""
+        merged = _as_of(np.concatenate([self.base_links, _records_of(self._links)]), lsn, "ended")
         return merged[np.lexsort((merged["dst"], merged["kind"], merged["lsn"], merged["src"]))]
 
-    def all_reverse(self) -> NDArray[Any]:
-        """Every edge, link and parent as LINK[n], in the order of `sort_reverse`."""
-        born = [(src, dst, kind, 0, 0, 0) for dst, edges in self._born_into.items() for src, kind in edges]
-        links = [(k.src, k.dst, k.kind, 0, k.lsn, k.ended) for links in self._links_into.values() for k in links]
-        merged = np.concatenate([self.base_reverse, np.array(born, LINK.dtype), np.array(links, LINK.dtype)])
-        return sort_reverse(merged)
+    def all_reverse(self, lsn: int = _EVERY, before_id: int = _EVERY) -> NDArray[Any]:
+        """Every edge, link and parent at `lsn` as LINK[n], in the order of `sort_reverse`; before_id as in `all_edges`."""
+        into = [(dst, list(edges)) for dst, edges in list(self._born_into.items())]
+        born = [(src, dst, kind, 0, 0, 0) for dst, edges in into for src, kind in edges if src < before_id]
+        merged = np.concatenate([self.base_reverse, np.array(born, LINK.dtype), _records_of(self._links_into)])
+        return sort_reverse(_as_of(merged, lsn, "ended"))
 
-    def all_archived(self) -> NDArray[Any]:
-        """Every time a memory was archived as ARCHIVED[n], sorted by id, then lsn."""
-        tail = [(id_, *record) for id_, records in self._archived.items() for record in records]
-        merged = np.concatenate([self.base_archived, np.array(tail, ARCHIVED.dtype)])
+    def all_archived(self, lsn: int = _EVERY) -> NDArray[Any]:
+        """Every time a memory was archived up to `lsn` as ARCHIVED[n], sorted by id, then lsn."""
+        since = list(self._archived.items())
+        tail = [(id_, *record) for id_, records in since for record in list(records)]
+        merged = _as_of(np.concatenate([self.base_archived, np.array(tail, ARCHIVED.dtype)]), lsn, "restored")
         return merged[np.lexsort((merged["lsn"], merged["id"]))]
+
+
+def _records_of(links: dict[int, list[Link]]) -> NDArray[Any]:
+    found = [link for of_one in list(links.values()) for link in list(of_one)]
+    return np.array([(k.src, k.dst, k.kind, 0, k.lsn, k.ended) for k in found], LINK.dtype)
+
+
+def _as_of(records: NDArray[Any], lsn: int, ended: str) -> NDArray[Any]:
+    """A copy of the records without what came after `lsn`, and with what ended after it as it was."""
+    records = records[records["lsn"] <= np.uint64(lsn)]
+    records[ended][records[ended] > np.uint64(lsn)] = 0
+    return records
 
 
 def reverse_of(edges: NDArray[Any], links: NDArray[Any], parents: NDArray[Any]) -> NDArray[Any]:
@@ -365,22 +388,26 @@ def decode_change(operation: Operation) -> Change:
 
 
 def operations_of(
-    graph: Graph, names: Callable[[int], str], branches: list[tuple[str, int, int, str]]
+    links: NDArray[Any],
+    archived: NDArray[Any],
+    kind_name: Callable[[int], str],
+    branches: list[tuple[str, int, int, str]],
 ) -> list[tuple[int, bytes]]:
     """The operations that make a graph anew, as (LSN, operation) in the order of LSNs: for a compaction.
 
-    names : from a kind's number to its name. branches : (session, event, LSN, session of the event).
+    links : LINK[n]. archived : ARCHIVED[n]. kind_name : from a kind's number to its name.
+    branches : (session, event, LSN, session of the event).
     """
     made: dict[tuple[int, int, int], list[tuple[int, int]]] = {}  # (LSN, 0 link or 1 unlink, kind): pairs
-    for link in graph.all_links().tolist():
-        src, dst, kind, _, lsn, ended = link
+    for src, dst, kind, _, lsn, ended in links.tolist():
         made.setdefault((lsn, 0, kind), []).append((src, dst))
         if ended:
             made.setdefault((ended, 1, kind), []).append((src, dst))
     found = [
-        (lsn, ends, encode_link(pairs, names(kind), 0, ends=bool(ends))) for (lsn, ends, kind), pairs in made.items()
+        (lsn, ends, encode_link(pairs, kind_name(kind), 0, ends=bool(ends)))
+        for (lsn, ends, kind), pairs in made.items()
     ]
-    for id_, by, lsn, restored in graph.all_archived().tolist():
+    for id_, by, lsn, restored in archived.tolist():
         found.append((lsn, 0, encode_archive([id_], by, 0)))
         if restored:
             found.append((restored, 1, encode_restore([id_], 0)))

@@ -40,6 +40,7 @@ class KeyTable:
         self._key_of = key_of
         self._changed: dict[bytes, tuple[int, int]] = {}  # key -> (id, created); id 0 = removed
         self._replaced: set[int] = set()  # base records that `_changed` overrides
+        self._history: list[tuple[bytes, int, int, int]] = []  # every change: key, id, created, base record or -1
 
     def get(self, encoded: bytes) -> tuple[int, int] | None:
         """Return (id of the newest version, timestamp of the first), or None."""
@@ -65,18 +66,42 @@ class KeyTable:
 
     def set(self, encoded: bytes, id_: int, created: int) -> None:
         """Let the key name `id_`; 0 removes it."""
+        index = -1
         if encoded not in self._changed:
             index = self._find(encoded)
             if index >= 0:
                 self._replaced.add(index)
         self._changed[encoded] = (id_, created)
+        self._history.append((encoded, id_, created, index))
 
-    def records(self) -> NDArray[Any]:
-        """All keys as KEY[n], sorted for the file."""
+    @property
+    def changes(self) -> int:
+        """How often `set` was called."""
+        return len(self._history)
+
+    def records(self, changes: int | None = None, pause: Callable[[], None] = lambda: None) -> NDArray[Any]:
+        """All keys as KEY[n], sorted for the file; as they were after so many `changes`, while others may go on.
+
+        pause : called every few hundred keys.
+        """
         keep = np.ones(len(self._base), bool)
-        keep[list(self._replaced)] = False
-        changed = [(hash_key(key), id_, created) for key, (id_, created) in self._changed.items() if id_]
-        merged = np.concatenate([self._base[keep], np.array(changed, KEY.dtype)])
+        newest: dict[bytes, tuple[int, int]] = {}
+        history = self._history[: self.changes if changes is None else changes]
+        for at, (key, id_, created, index) in enumerate(history):
+            newest[key] = (id_, created)
+            if index >= 0:
+                keep[index] = False
+            if at % 512 == 511:
+                pause()
+        changed = np.zeros(len(newest), KEY.dtype)
+        count = 0
+        for at, (key, (id_, created)) in enumerate(newest.items()):
+            if id_:
+                changed[count] = (hash_key(key), id_, created)
+                count += 1
+            if at % 256 == 255:
+                pause()
+        merged = np.concatenate([self._base[keep], changed[:count]])
         return merged[np.lexsort((merged["id"], merged["hash"]))]
 
     def __len__(self) -> int:

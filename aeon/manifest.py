@@ -9,7 +9,7 @@ import msgpack
 
 from aeon.errors import CorruptionError, NotAStoreError, VersionError
 from aeon.files import FileSystem, read_whole, write_fully
-from aeon.format import DIM_MAX, FORMAT_VERSION, MANIFEST_HEADER, MANIFEST_MAGIC, FileKind
+from aeon.format import DIM_MAX, FORMAT_VERSION, MANIFEST_HEADER, MANIFEST_MAGIC, SEGMENT_HEADER, FileKind
 from aeon_native import dispatch
 
 MANIFEST_NAME = "MANIFEST"
@@ -39,7 +39,8 @@ class Manifest:
     generation : number of the current generation; 0 = none yet.
     lsn : the last commit that the generation holds.
     next_id : the next id to be given out after that commit.
-    segment : the first log segment to replay.
+    segment, offset : the log segment to begin a replay with, and where in it the frame of `lsn` + 1 stands or will.
+    history_from : the oldest LSN that `as_of` can show: what had ended before may have left the files.
     files : what the generation consists of.
     """
 
@@ -53,6 +54,8 @@ class Manifest:
     next_id: int = 1
     segment: int = 1
     files: dict[FileKind, FileEntry] = field(default_factory=dict)
+    offset: int = SEGMENT_HEADER.size
+    history_from: int = 0
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -69,6 +72,8 @@ def encode(manifest: Manifest) -> bytes:
             "lsn": manifest.lsn,
             "next_id": manifest.next_id,
             "segment": manifest.segment,
+            "offset": manifest.offset,
+            "history_from": manifest.history_from,
             "files": {int(kind): [entry.path, entry.bytes, entry.count] for kind, entry in manifest.files.items()},
         }
     )
@@ -104,6 +109,8 @@ def decode(data: bytes, path: str) -> Manifest:
 def _from_map(fields: dict[str, object]) -> Manifest:
     """Check every value: what passes here is trusted by everything else."""
     numbers = {name: fields[name] for name in ("dim", "created", "generation", "lsn", "next_id", "segment")}
+    numbers["offset"] = fields.get("offset", SEGMENT_HEADER.size)  # these two came later
+    numbers["history_from"] = fields.get("history_from", numbers["lsn"])
     for name, number in numbers.items():
         if type(number) is not int or (number < 0 and name != "created"):
             raise ValueError(f"{name} = {number!r}")
@@ -112,6 +119,8 @@ def _from_map(fields: dict[str, object]) -> Manifest:
         raise ValueError(f"dim = {numbers['dim']!r}")
     if type(uuid) is not bytes or len(uuid) != 16:
         raise ValueError(f"uuid = {uuid!r}")
+    if numbers["offset"] < SEGMENT_HEADER.size or numbers["history_from"] > numbers["lsn"]:  # type: ignore[operator]
+        raise ValueError(f"offset = {numbers['offset']!r}, history_from = {numbers['history_from']!r}")
     if rows not in _ROWS or type(embedder) is not str or fields["metric"] != "cosine" or type(listed) is not dict:
         raise ValueError(f"rows = {rows!r}, embedder = {embedder!r}, metric = {fields['metric']!r}")
     files = {}

@@ -25,6 +25,9 @@ class Options:
         anything is written.
     checkpoint_log_bytes : a checkpoint runs by itself when the log since the last one is longer than this and longer
         than a quarter of the store; 0 = only when asked for. Bounds the replay at the next open.
+    compact_share : a compaction runs by itself when so much of what a generation holds was forgotten, 0 to 1; 0 = only when
+        asked for. It reads and writes what is alive, so half as much costs as much as the log did.
+    background : generations are written by a thread of their own, beside writers; False = by the commit that made one due.
     unknown_fields : what a filter does that needs a metadata field no memory has ever had: "error" (a misspelt name is
         noticed), or "ignore" (nothing matches; for an agent that filters by what it has not said yet).
     recall_target : share of the exact result that `recall` finds, on average, where it does not say otherwise; 0.8 to 0.999.
@@ -34,6 +37,8 @@ class Options:
     segment_bytes_max: int = 64 << 20
     segment_growth_bytes: int = 1 << 20
     checkpoint_log_bytes: int = 64 << 20
+    compact_share: float = 0.5
+    background: bool = True
     unknown_fields: Literal["error", "ignore"] = "error"
     recall_target: float = RECALL_TARGET
 
@@ -46,6 +51,14 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidInputError(f"{name} is an int of at least {least}, not {value!r}")
+        if (
+            isinstance(self.compact_share, bool)
+            or not isinstance(self.compact_share, (int, float))
+            or not 0 <= self.compact_share <= 1
+        ):
+            raise InvalidInputError(f"compact_share is a number from 0 to 1, not {self.compact_share!r}")
+        if not isinstance(self.background, bool):
+            raise InvalidInputError(f"background is True or False, not {self.background!r}")
         check_recall_target(self.recall_target)
 
 

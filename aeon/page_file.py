@@ -6,89 +6,114 @@ Written whole at a checkpoint; mapped privately, so that the index may go on fil
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeon.format import CURVE_POINT, PAGE, PAGES_HEADER, padded
-from aeon.pages import PageIndex, StoredLevel
+from aeon.pages import Snapshot, StoredLevel
 from aeon.probing import Curve
+from aeon_native import dispatch
 from aeon_native.page_layout import LANES, NO_ROW, block_dtype
 
 _FEW, _MANY = 10, 100
+_PAUSE_PAGES = 8  # pages copied between two pauses: some ten microseconds each
 
 
-def encode_pages(index: PageIndex, curve: Curve, base_count: int, moved: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the content of a pages file: uint8[n].
+def encode_pages(
+    snapshot: Snapshot,
+    dim: int,
+    curve: Curve,
+    rows: int,
+    moved: NDArray[np.int64],
+    pause: Callable[[], None] = lambda: None,
+) -> NDArray[np.uint8]:
+    """Return the content of a pages file: uint8[n]. The index may go on changing meanwhile.
 
-    moved : int64[m], the new numbers of the rows from `base_count` on; -1 = the row is left out, and out of its page.
+    dim : of the sketches. rows : new number of the first row that is in no page.
+    moved : int64[m], the new numbers of the rows below `snapshot.rows`, increasing; -1 = the row is left out, and out of its
+    page; a page or group that is left empty is, too. pause : called every some pages.
     """
-    gone = np.flatnonzero(moved < 0) + base_count
-    if len(gone):
-        index.drop(gone)
-    dim = index.dim
-    groups, pages = index.stored_levels()
-    rows = base_count + int((moved[: index.rows - base_count] >= 0).sum()) if index.rows > base_count else index.rows
-    new_slots = np.zeros(int(pages.slots.max(initial=-1)) + 1, np.int64)
-    new_slots[pages.slots] = np.arange(len(pages.slots))
+    shown = moved[: snapshot.rows]
+    pages = _pack_level(snapshot.levels["slot"], shown, dim, pause)
+    slots = np.full(len(snapshot.levels["slot"]["pages"]), -1, np.int64)
+    slots[pages.slots] = np.arange(len(pages.slots))
+    groups = _pack_level(snapshot.levels["top"], slots, dim, pause)
     points = len(curve.probes) if curve.rows else 0
-    start = padded(PAGES_HEADER.size + points * CURVE_POINT.size, 64)
-    records_at = start
-    codes_at = padded(records_at + (len(groups.slots) + len(pages.slots)) * PAGE.size, 64)
-    blocks_at = codes_at + (len(groups.slots) + len(pages.slots)) * dim
-    dtype = block_dtype(dim)
-    total = int(groups.blocks.sum() + pages.blocks.sum())
-    out = np.zeros(blocks_at + total * dtype.itemsize, np.uint8)
-    out[: PAGES_HEADER.size] = np.frombuffer(
-        PAGES_HEADER.pack(
-            rows,
-            dim,
-            len(groups.slots),
-            len(pages.slots),
-            points,
-            total,
-            curve.rows,
-            curve.queries,
-            int(curve.real),
-            b"",
-        ),
-        np.uint8,
-    )
+    header = PAGES_HEADER.pack(
+        rows, dim, len(groups.slots), len(pages.slots), points, len(groups.content) + len(pages.content),
+        curve.rows, curve.queries, int(curve.real), b"",
+    )  # fmt: skip
+    table = np.zeros(points, CURVE_POINT.dtype)
     if points:
-        table = out[PAGES_HEADER.size : PAGES_HEADER.size + points * CURVE_POINT.size].view(CURVE_POINT.dtype)
         table["probes"], table["recall_10"], table["recall_100"] = (
             curve.probes, curve.recalls[_FEW], curve.recalls[_MANY]
         )  # fmt: skip
-    blocks = out[blocks_at:].view(dtype)
-    first = 0
-    for level in (groups, pages):
-        records = out[records_at : records_at + len(level.slots) * PAGE.size].view(PAGE.dtype)
-        records_at += len(level.slots) * PAGE.size
-        records["scale"], records["length"] = level.scales, level.lengths
-        records["count"], records["blocks"] = level.counts, level.blocks
-        out[codes_at : codes_at + level.codes.size].reshape(level.codes.shape)[:] = level.codes.view(np.uint8)
-        codes_at += level.codes.size
-        here = blocks[first : first + int(level.blocks.sum())]
-        first += len(here)
-        _copy_blocks(level, here)
-        numbers = here["rows"].astype(np.int64)
-        listed = numbers != NO_ROW
-        if level is groups:
-            numbers[listed] = new_slots[numbers[listed]]
+    records = np.concatenate([groups.records, pages.records])
+    parts = [
+        np.frombuffer(header, np.uint8), table.view(np.uint8), _padding(len(header) + table.nbytes),
+        records.view(np.uint8), _padding(records.nbytes), groups.codes.view(np.uint8), pages.codes.view(np.uint8),
+        groups.content.view(np.uint8), pages.content.view(np.uint8),
+    ]  # fmt: skip
+    return np.concatenate([part.reshape(-1) for part in parts])
+
+
+def _padding(end: int) -> NDArray[np.uint8]:
+    return np.zeros(-end % 64, np.uint8)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A level as it goes into the file: PAGE[n] of the slots that are kept, their codes int8[n, dim], their blocks."""
+
+    slots: NDArray[np.int64]
+    records: NDArray[Any]
+    codes: NDArray[np.int8]
+    content: NDArray[Any]
+
+
+def _pack_level(
+    level: dict[str, NDArray[Any]], moved: NDArray[np.int64], dim: int, pause: Callable[[], None]
+) -> _Packed:
+    """Copy pages lane by lane where some are left out, whole where none is, and give the lanes their new numbers.
+
+    A page may hold lanes that the snapshot does not show, which are being written: their numbers are beyond `moved`.
+    """
+    dtype = block_dtype(dim)
+    used = np.flatnonzero(level["pages"])
+    blocks = level["blocks"][used].astype(np.int64)
+    content = np.zeros(int(blocks.sum()), dtype)
+    records = np.zeros(len(used), PAGE.dtype)
+    first = kept = 0
+    slots = []
+    for at, (slot, count) in enumerate(zip(used.tolist(), blocks.tolist(), strict=True)):
+        source = np.empty(count, dtype)
+        ctypes.memmove(source.ctypes.data, int(level["pages"][slot]), source.nbytes)
+        numbers = source["rows"].reshape(-1).astype(np.int64)
+        lanes = np.flatnonzero(numbers < len(moved))
+        lanes = lanes[moved[numbers[lanes]] >= 0]
+        if at % _PAUSE_PAGES == 0:
+            pause()
+        if not len(lanes):
+            continue
+        target = content[first : first + -(-len(lanes) // LANES)]
+        if lanes[-1] == len(lanes) - 1:
+            target[:] = source[: len(target)]
         else:
-            listed &= numbers >= base_count
-            numbers[listed] = moved[numbers[listed] - base_count]
-        here["rows"] = numbers
-    return out
-
-
-def _copy_blocks(level: StoredLevel, out: NDArray[np.void]) -> None:
-    first = 0
-    for address, count in zip(level.addresses.tolist(), level.blocks.tolist(), strict=True):
-        if count:
-            ctypes.memmove(out[first:].ctypes.data, address, count * out.itemsize)
-        first += count
+            dispatch.kernels.copy_lanes(source.ctypes.data, lanes, target.ctypes.data, 0, dim)
+        dispatch.kernels.clear_lanes(target.ctypes.data, len(lanes), LANES * len(target), dim)
+        rows = np.full(LANES * len(target), NO_ROW, np.int64)
+        rows[: len(lanes)] = moved[numbers[lanes]]
+        target["rows"] = rows.reshape(len(target), LANES)
+        records[kept] = level["scales"][slot], level["lengths"][slot], len(lanes), len(target)
+        slots.append(slot)
+        first += len(target)
+        kept += 1
+    chosen = np.array(slots, np.int64)
+    return _Packed(chosen, records[:kept], level["codes"][chosen], content[:first])
 
 
 @dataclass(frozen=True)
@@ -128,7 +153,7 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
     def level(first: int, stop: int) -> StoredLevel:
         part = records[first:stop]
         columns = (part["scale"], part["length"], part["count"], part["blocks"], codes[first:stop])
-        return StoredLevel(np.arange(len(part)), *columns, np.empty(0, np.uint64))
+        return StoredLevel(np.arange(len(part)), *columns)
 
     curve = None
     if points:

@@ -170,10 +170,9 @@ class _Level:
 
 @dataclass(frozen=True)
 class StoredLevel:
-    """One level of an index as arrays over its pages, for a pages file.
+    """One level of an index as arrays over its pages, from a pages file; their blocks lie one behind the other there.
 
     slots : int64[n]. scales, lengths : float32[n]. counts, blocks : uint32[n]. codes : int8[n, dim].
-    addresses : uint64[n], where their blocks lie; empty if they lie one behind the other in the file.
     """
 
     slots: NDArray[np.int64]
@@ -182,16 +181,19 @@ class StoredLevel:
     counts: NDArray[np.uint32]
     blocks: NDArray[np.uint32]
     codes: NDArray[np.int8]
-    addresses: NDArray[np.uint64]
 
 
 class Snapshot:
     """What one search reads: the context of the kernels, and the arrays behind its addresses."""
 
-    __slots__ = ("__weakref__", "_keep", "ctx", "groups", "pages", "reach", "rows")
+    __slots__ = ("__weakref__", "_keep", "ctx", "groups", "levels", "pages", "reach", "rows")
 
-    def __init__(self, ctx: NDArray[np.int64], keep: tuple[Any, ...], pages: int, groups: int) -> None:
+    def __init__(
+        self, ctx: NDArray[np.int64], keep: tuple[Any, ...], pages: int, groups: int,
+        levels: dict[str, dict[str, NDArray[Any]]],
+    ) -> None:  # fmt: skip
         self.ctx = ctx
+        self.levels = levels  # "top" and "slot": codes, scales, lengths, pages, blocks by slot
         self._keep = keep
         self.rows, self.reach = int(ctx[FIELD["rows"]]), int(ctx[FIELD["reach"]])
         self.pages = pages
@@ -242,6 +244,7 @@ class PageIndex:
         fields["signs"] = self.signs.ctypes.data
         fields["rows"] = self.rows
         kept: list[Any] = [keep, self._frames, self.signs]
+        levels = {}
         for name, level in (("top", self._groups), ("slot", self._slots)):
             count = level.count
             pages = level.pages[:count].copy()
@@ -250,11 +253,12 @@ class PageIndex:
                 "codes": level.codes, "scales": level.scales, "lengths": level.lengths, "pages": pages, "blocks": blocks
             }  # fmt: skip
             fields[f"{name}_count"] = count
+            levels[name] = arrays
             for column, array in arrays.items():
                 fields[f"{name}_{column}"] = array.ctypes.data
                 kept.append(array)
         ctx = np.array([fields[name] for name in FIELDS], np.uint64).view(np.int64)
-        return Snapshot(ctx, tuple(kept), self._slots.live, self._groups.live)
+        return Snapshot(ctx, tuple(kept), self._slots.live, self._groups.live, levels)
 
     def publish(self) -> None:
         """Show readers everything done so far, by one assignment; reclaim what no snapshot shows any more."""
@@ -724,29 +728,6 @@ class PageIndex:
         return [self._new_slot(self._slots, centroid, vectors, scales, numbers, room=len(numbers) + 4)]
 
     # -- on disk ------------------------------------------------------------------------------------------------
-
-    def drop(self, rows: Rows) -> None:
-        """Take rows that have ended out of their pages; publishes."""
-        for slot in self._slots.used().tolist():
-            numbers = self._numbers(self._slots, slot)
-            gone = np.isin(numbers, rows)
-            if gone.any():
-                self._rewrite(self._slots, slot, np.flatnonzero(~gone), int(self._slots.counts[slot]))
-        self.publish()
-
-    def stored_levels(self) -> tuple[StoredLevel, StoredLevel]:
-        """Groups and pages, for a pages file; copies but for the blocks."""
-        found = []
-        for level in (self._groups, self._slots):
-            used = level.used()
-            counts = level.counts[used]
-            blocks = (counts + np.uint32(LANES - 1)) // np.uint32(LANES)
-            found.append(
-                StoredLevel(
-                    used, level.scales[used], level.lengths[used], counts, blocks, level.codes[used], level.pages[used]
-                )
-            )
-        return found[0], found[1]
 
     def load(self, groups: StoredLevel, pages: StoredLevel, blocks: NDArray[Any], rows: int) -> None:
         """Take over what a pages file holds, into an empty index; publishes.

@@ -99,14 +99,21 @@ def replay(files: FileSystem, root: str, engine: Engine) -> Replayed:
             # The tail of the segment before may be torn all the same, and has to be cut off before anything is appended.
             torn = torn or TornTail(path, 0, len(data), "a segment without a header")
             return _replayed(engine, manifest, first_event, position, torn, (number,))
-        if header.first_lsn != lsn or header.first_id != next_id:
+        # A generation may have been written while the log went on: then replay begins in the middle of its first segment.
+        offset = manifest.offset if at == 0 else SEGMENT_HEADER.size
+        begins = (header.first_lsn, header.first_id)
+        if begins != (lsn, next_id) if offset == SEGMENT_HEADER.size else begins > (lsn, next_id):
             raise CorruptionError(
                 path, 0, expected=f"a segment that begins at LSN {lsn}, id {next_id}",
                 found=f"LSN {header.first_lsn}, id {header.first_id}",
             )  # fmt: skip
+        if offset > len(data):
+            raise CorruptionError(
+                path, len(data), expected=f"the frames up to LSN {lsn - 1}", found="the end of the file"
+            )
         following = _following(files, directory, manifest, numbers[at + 1 :])
         synced = bool(following) and following[0].previous_synced
-        reader = SegmentReader(data, path, header, lsn=lsn, offset=SEGMENT_HEADER.size, is_last=not synced)
+        reader = SegmentReader(data, path, header, lsn=lsn, offset=offset, is_last=not synced)
         for frame in reader:
             if frame.first_id != next_id:
                 raise CorruptionError(path, frame.offset, expected=f"first id {next_id}", found=frame.first_id)
@@ -120,8 +127,10 @@ def replay(files: FileSystem, root: str, engine: Engine) -> Replayed:
         if following and following[0].first_lsn != lsn:
             if synced or _proves(files, directory, following, lsn):
                 raise CorruptionError(path, reader.offset, expected=f"the frame of LSN {lsn}", found="nothing valid")
-            # Under durability "off" the next segment promised nothing: what follows the gap is dropped with it.
-            torn = torn or TornTail(path, reader.offset, 0, "an unsynced segment lost its end")
+            # Under durability "off" the next segment promised nothing: what follows the gap is dropped with it. One that
+            # begins at an LSN that is here was made ahead of time, and the log went on without it.
+            if following[0].first_lsn > lsn:
+                torn = torn or TornTail(path, reader.offset, 0, "an unsynced segment lost its end")
             return _replayed(engine, manifest, first_event, position, torn, tuple(numbers[at + 1 :]))
     return _replayed(engine, manifest, first_event, position, torn, ())
 

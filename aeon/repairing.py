@@ -29,6 +29,7 @@ from aeon.format import (
     KEY,
     OP,
     ROW,
+    SEGMENT_HEADER,
     SUPERSEDED,
     EdgeKind,
     FileKind,
@@ -92,6 +93,7 @@ def repair(
         manifest = replace(
             salvage.manifest, uuid=uuid.uuid4().bytes, generation=_GENERATION, lsn=salvage.lsn - 1,
             next_id=salvage.next_id, segment=1, files={},
+            offset=SEGMENT_HEADER.size, history_from=salvage.lsn - 1,
         )  # fmt: skip
         with staged(seam, target) as made:
             vectors = _Writer(seam, made, manifest, salvage, progress).write()
@@ -254,6 +256,11 @@ class _Writer:
         tables += [(kind, made) for kind, made in ((FileKind.LINKS, links), (FileKind.ARCHIVED, archived)) if len(made)]
         return [(kind, made, len(made)) for kind, made in tables]
 
+    def _pack_names(self) -> bytes:
+        names = self._names
+        branches = [[number, *branch] for number, branch in names.branches.items()]
+        return names.pack(np.arange(len(names.sessions)), np.arange(len(names.namespaces)), branches)
+
     def _tables(self) -> dict[FileKind, FileEntry]:
         events = self._events
         graph = self._graph()
@@ -268,7 +275,7 @@ class _Writer:
             (FileKind.EVENT_DEATHS, deaths, len(deaths)),
             (FileKind.ROW_DEATHS, row_deaths, len(row_deaths)),
             (FileKind.KEYS, keys, len(keys)),
-            (FileKind.NAMES, self._names.pack(), 1),
+            (FileKind.NAMES, self._pack_names(), 1),
             (FileKind.SESSIONS, sessions, len(sessions)),
             (FileKind.POSTINGS, postings, len(postings)),
             *graph,

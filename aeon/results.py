@@ -256,6 +256,32 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class CompactReport:
+    """What `Store.compact` did.
+
+    Attributes
+    ----------
+    generation : number of the new generation. memories : how many it holds, older versions included.
+    dropped : how many forgotten memories it left out.
+    bytes_before, bytes_after : of the generation's files. seconds : from the call to the swap and the clean-up.
+    files_removed : files of the old generation, and log segments, that were deleted.
+    purged : nothing that was forgotten before the call is in any file of the store.
+    held_by_readers : results, pins or searches of this process still map the old generation: the system gives its blocks
+        back when the last of them is gone. (Other processes may hold it as well until they `refresh`.)
+    """
+
+    generation: int
+    memories: int
+    dropped: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    files_removed: Sequence[str]
+    purged: bool
+    held_by_readers: bool
+
+
+@dataclass(frozen=True)
 class Problem:
     """One finding of `check`: the file, the byte (or -1 if it is about no single byte), and what is wrong."""
 

@@ -23,6 +23,7 @@ from aeon.errors import AeonError, CorruptionError, InvalidInputError, NotAStore
 from aeon.files import File, FileSystem, read_whole
 from aeon.format import (
     ACCESS,
+    ARCHIVED,
     BLOB,
     BLOB_ALIGNMENT,
     DEATH,
@@ -32,6 +33,7 @@ from aeon.format import (
     FILE_MAGIC,
     FORMAT_VERSION,
     KEY,
+    LINK,
     MANIFEST_HEADER,
     MANIFEST_MAGIC,
     OP,
@@ -47,7 +49,7 @@ from aeon.format import (
     row_stride,
 )
 from aeon.generation_files import MappedFile
-from aeon.graph import CHANGES, Graph, operations_of
+from aeon.graph import CHANGES, operations_of
 from aeon.key_table import encode_key
 from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
 from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
@@ -578,13 +580,10 @@ class Salvage:
                 (known.sessions[number], event, lsn, known.sessions[trunk])
                 for number, (event, lsn, trunk) in known.branches.items()
             ]
-            files = {
-                kind: MappedFile(self._files, self._root, self.manifest.uuid, kind, self.manifest.files[kind])
-                for kind, table in tables.items()
-                if table is not None
-            }
-            none = np.empty(0, np.uint64)
-            self.changes = operations_of(Graph(files, lambda: (none, none)), known.kind_name, branches)
+            links, archived = tables[FileKind.LINKS], tables[FileKind.ARCHIVED]
+            links = np.empty(0, LINK.dtype) if links is None else links
+            archived = np.empty(0, ARCHIVED.dtype) if archived is None else archived
+            self.changes = operations_of(links, archived, known.kind_name, branches)
             return
         for damage in unexplained:
             self.lost.append(

@@ -154,7 +154,7 @@ class _LogReader:
             pass
         else:
             self.log.marks.append((header.first_lsn, header.first_id))
-            self._lsn = max(self._lsn, header.first_lsn)
+            self._lsn, self._next_id = header.first_lsn, header.first_id
             return header.crc
         if len(raw) < SEGMENT_HEADER.size:
             return None

@@ -4,7 +4,7 @@ A commit goes: check and encode (no lock) -> append to the log (write lock, log 
 committers (no lock but the log's own) -> apply to memory (index lock). Readers take a `View` and no lock.
 
 Locks are taken in this order and never the other way round: write lock, log lock, index lock.
-  write lock   order of commits; held over a whole transaction and a whole checkpoint
+  write lock   order of commits; held over a whole transaction, and for a moment when a generation is begun
   log lock     inside `Wal`: order of frames
   index lock   one thread applies, in the order of LSNs
 """
@@ -17,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from aeon import check as checks
 from aeon import intake
 from aeon.atlas import as_vectors
 from aeon.atlas_view import AtlasView
-from aeon.checkpoint import readable, write_ahead, write_generation
+from aeon.checkpoint import write_ahead
 from aeon.consolidation import Consolidation
 from aeon.embedding import Embed, embed_texts
 from aeon.engine import Engine, View, find, is_readable
@@ -38,11 +38,12 @@ from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, check_recall_target
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
-from aeon.recovery import Recovery, read_engine, remove_leftovers
-from aeon.results import BackupReport, CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.recovery import Recovery, read_engine
+from aeon.results import BackupReport, CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
 from aeon.salience import Salience
 from aeon.trace_view import TraceView
 from aeon.transaction import Transaction
+from aeon.upkeep import Upkeep
 from aeon.versions import lineage
 from aeon.wal import Wal
 from aeon_native import dispatch
@@ -82,6 +83,7 @@ class Store(Consolidation):
         self._commits = 0
         self._efforts = tuple(Effort(exact, options.recall_target) for exact in (False, True))
         self._salience = Salience(files, root, engine.manifest.uuid)
+        self._upkeep = Upkeep()
         self.recovery = recovery
         if engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()
@@ -271,10 +273,12 @@ class Store(Consolidation):
         with self._write_lock:
             if needed:
                 self._require_readable(needed)
+            # Where a generation is being written no text is written ahead: the log carries it, whatever its length.
+            inline = ~OpFlag.TEXT_REF if self._upkeep.writing else ~0
             body = b"".join(
                 encode_remember(
-                    role=role, flags=flags, parent=parent, timestamp=timestamp, extra=extra, vector=vector,
-                    text=self._write_ahead(text) if flags & OpFlag.TEXT_REF else text,
+                    role=role, flags=flags & inline, parent=parent, timestamp=timestamp, extra=extra, vector=vector,
+                    text=self._write_ahead(text) if flags & inline & OpFlag.TEXT_REF else text,
                 )
                 for role, flags, parent, timestamp, extra, text, vector in operations
             )  # fmt: skip
@@ -308,7 +312,7 @@ class Store(Consolidation):
                 find(view, id_)
 
     def _write_ahead(self, text: bytes) -> bytes:
-        """Put a long text into the arena; return the BLOB_REF. The caller holds the write lock, so no checkpoint runs."""
+        """Put a long text into the arena; return the BLOB_REF. Under the write lock, and while no generation is written."""
         wal = self._writer()
         wal.require_healthy()
         try:
@@ -355,8 +359,8 @@ class Store(Consolidation):
         self._commits += 1
         if self._commits == KERNELS_FROM_COMMITS or self._engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()  # does nothing the second time
-        if wal.bytes_since_checkpoint > self._options.checkpoint_log_bytes:
-            self._checkpoint_if_due(wal)
+        if wal.bytes_since_checkpoint > self._options.checkpoint_log_bytes or self._engine.forgotten_since:
+            self._upkeep.run_if_due(self)
 
     def _apply_pending(self) -> None:
         """Apply what was appended, in order; under "full" only what is on disk, so no reader sees what could be lost.
@@ -377,6 +381,7 @@ class Store(Consolidation):
                     self._rebuild(wal)
                     raise
                 pending.popleft()
+                self._upkeep.note_applied(self._engine, lsn, first_id, body)
 
     def _rebuild(self, wal: Wal) -> None:
         """Make the state anew from the generation and the log, as opening does; the caller holds the index lock."""
@@ -647,42 +652,33 @@ class Store(Consolidation):
     def checkpoint(self) -> int:
         """Write everything into a new generation, so that the next open replays nothing; return its number.
 
-        Writers wait; readers go on. Cost: what came since the last checkpoint, plus 12 to 50 bytes a memory of tables.
+        Returns when that is on disk; writers and readers go on meanwhile. CapacityError, with nothing changed, if there is
+        no room. Cost: what came since the last checkpoint, plus 12 to 50 bytes a memory of tables.
         """
-        wal = self._writer()
-        with self._write_lock:
-            if self._transaction is not None:
-                raise InvalidInputError("a checkpoint cannot run inside a transaction")
-            wal.require_healthy()
-            wal.sync(wal.appended_lsn)
-            self._apply_pending()
-            if self._engine.view.lsn > self._engine.manifest.lsn:
-                self._write_checkpoint(wal)
-            return self._engine.manifest.generation
-
-    def _write_checkpoint(self, wal: Wal) -> None:
-        old = self._engine
-        _, next_id, segment = wal.begin_checkpoint()
-        try:
-            manifest = write_generation(self._files, self._root, old, next_id=next_id, segment=segment)
-            self._engine = Engine(self._files, self._root, manifest)
-            old.atlas.stop_background()
-            self._engine.atlas.start_index()
-            remove_leftovers(self._files, self._root, self._engine)
-        except Exception as error:
-            raise wal.poison(error) from error
-        self._save_salience()
+        self._writer()
+        self._require_no_transaction("a checkpoint")
+        return self._upkeep.checkpoint(self)
 
     def _save_salience(self) -> None:
-        trace = self._engine.trace
-        self._salience.save(lambda ids: readable(trace, ids))
+        self._salience.save(self._engine.trace.readable)
 
-    def _checkpoint_if_due(self, wal: Wal) -> None:
-        if self._options.checkpoint_log_bytes and not self._unusable:
-            stored = sum(entry.bytes for entry in self._engine.manifest.files.values())
-            if wal.bytes_since_checkpoint > stored // 4:
-                with suppress(ClosedError):  # closed meanwhile: this commit stands, and `close` synced it
-                    self.checkpoint()
+    def compact(self, *, purge: bool = False) -> CompactReport:
+        """Write what can still be read into a new generation, and give back the space of what was forgotten.
+
+        purge : erase. When this returns, the text, vector, metadata and names of everything that was forgotten before the
+            call are in no file of the store: not in the log, not in slack, not in an older generation.
+
+        Returns when that is on disk; writers and readers go on meanwhile (with `purge`, writers wait for two syncs). Results
+        and pins that were handed out before stay readable. CapacityError, with nothing changed, if there is no room for
+        the new generation beside the old one. Cost: reads and writes what is alive.
+        """
+        self._writer()
+        self._require_no_transaction("a compaction")
+        return self._upkeep.compact(self, purge=purge)
+
+    def _require_no_transaction(self, what: str) -> None:
+        if self._transaction is not None and self._write_lock._is_owned():  # type: ignore[attr-defined]
+            raise InvalidInputError(f"{what} cannot run inside a transaction")
 
     def refresh(self) -> int:
         """Follow the writer: show what was committed since this read-only store was opened; return the LSN reached."""
@@ -737,9 +733,11 @@ class Store(Consolidation):
         """
         if self._unusable:
             return
+        self._require_no_transaction("closing")
+        self._upkeep.stop()
         with self._write_lock:
-            if self._transaction is not None:
-                raise InvalidInputError("a store cannot be closed inside a transaction")
+            if self._unusable:
+                return
             self._unusable = f"{self._root} is closed"
             self._engine.atlas.stop_background()
             try:

@@ -146,16 +146,15 @@ class TimeBlocks:
     def encode(self, atlas: Atlas, moved: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """The content of the table, for a checkpoint; None if the index was never asked for.
 
-        moved : int64[m], the new numbers of the rows that came since the generation; -1 = left out. A block that one of them
-        is left out of, and those behind it, are made anew when they are asked for.
+        moved : int64[m], the new numbers of the rows that are written; -1 = left out. A block that one of them is left out
+        of, and those behind it, are made anew when they are asked for.
         """
         if not self.wanted:
             return None
         with self._lock:
             blocks = self._blocks or self._load(atlas)
-        base = atlas.codes.base_count
         gone = np.flatnonzero(moved < 0)
-        count = blocks.made if not len(gone) else min(blocks.made, (base + int(gone[0])) // BLOCK_ROWS)
+        count = min(blocks.made, (int(gone[0]) if len(gone) else len(moved)) // BLOCK_ROWS)
         last_id = int(atlas.ids(np.array([count * BLOCK_ROWS - 1]))[0]) if count else 0
         parts = [
             np.frombuffer(TIME_BLOCKS_HEADER.pack(count, last_id, BLOCK_ROWS, CENTROIDS, self._stride, b""), np.uint8)

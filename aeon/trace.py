@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, cast
 
@@ -156,15 +156,24 @@ class Names:
             for name, inner in value.items():
                 self._note(f"{path}.{name}", inner, depth + 1)
 
-    def pack(self) -> bytes:
-        """The bytes of the names file."""
+    def pack(
+        self,
+        sessions: NDArray[np.int64],
+        namespaces: NDArray[np.int64],
+        branches: list[list[int]],
+        fields: Iterable[str] | None = None,
+    ) -> bytes:
+        """The bytes of the names file, with only these sessions and namespaces, which get new numbers in this order.
+
+        branches : (session, event it continues from, LSN, session of that event), by the new numbers.
+        """
         packed: bytes = msgpack.packb(
             {
-                "sessions": self.sessions,
-                "namespaces": [list(parts) for parts in self.namespaces],
-                "fields": sorted(self.fields),
-                "kinds": self.kinds,
-                "branches": [[number, *branch] for number, branch in self.branches.items()],
+                "sessions": [self.sessions[number] for number in sessions.tolist()],
+                "namespaces": [list(self.namespaces[number]) for number in namespaces.tolist()],
+                "fields": sorted(self.fields.copy() if fields is None else fields),
+                "kinds": self.kinds.copy(),
+                "branches": branches,
             }
         )
         return packed
@@ -193,6 +202,7 @@ class Trace:
         self._live: dict[int, int] = {}
         myself = weakref.ref(self)  # alive whenever its graph is asked
         self.graph = Graph(files, lambda: cast("Trace", myself()).base_parents())
+        self.superseded_at: dict[int, int] = {}  # by index: when an upsert ended what was forgotten later
 
     def _content(self, kind: FileKind, dtype: np.dtype[Any]) -> NDArray[Any]:
         return self._files[kind].content() if kind in self._files else np.empty(0, dtype)
@@ -254,6 +264,8 @@ class Trace:
         before = int(array[position]["lsn"])
         if before and (superseded or not before & SUPERSEDED):
             return False
+        if before:  # written before the death: who sees the new death finds the old one here
+            self.superseded_at[index] = before & ~SUPERSEDED
         array[position] = lsn | (SUPERSEDED if superseded else 0)
         if not before:
             session = self.event(index).session
@@ -341,6 +353,18 @@ class Trace:
                 self._verify_one(start + index + 1)
             self._verified[chunk] = True
 
+    def warm(self, pause: Callable[[], None]) -> None:
+        """Verify what was mapped, so that nobody has to later; `pause` is called between the pieces."""
+        for chunk in np.flatnonzero(~self._verified).tolist():
+            self._verify_chunks(np.array([chunk]))
+            pause()
+        for touch in (
+            lambda: self.deaths, lambda: self.names, lambda: self.base_sessions, lambda: self.base_postings,
+            self.graph.warm,
+        ):  # fmt: skip
+            touch()
+            pause()
+
     def death(self, index: int) -> int:
         """The DEATH of an event: 0 = alive."""
         array, position = self.deaths.locate(index)
@@ -419,6 +443,14 @@ class Trace:
         if not self._verified.all():
             chunks = np.unique(indexes // CHUNK_RECORDS)
             self._verify_chunks(chunks[~self._verified[chunks]])
+
+    def readable(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of `ids` can be read: alive, or replaced by a newer version. bool[n]"""
+        indexes = self.indexes_of(np.ascontiguousarray(ids))
+        out = indexes >= 0
+        deaths = self.deaths.take(indexes[out], "lsn")
+        out[out] = (deaths == 0) | (deaths >= SUPERSEDED)
+        return out
 
 
 def event_checksums(events: NDArray[Any]) -> NDArray[np.uint32]:

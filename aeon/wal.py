@@ -8,6 +8,7 @@ Order of writes and syncs:
   append      reserve space (fallocate), write the frame at the end of the last segment
   sync        fdatasync of the last segment; many committers share one
   rotate      fdatasync of the full segment, then the new one: write its header, fsync it, fsync `wal/`
+  checkpoint  the new segment is made first; the one before it is synced with the first sync of the new one
 """
 
 from __future__ import annotations
@@ -200,6 +201,16 @@ class SegmentReader:
         self.torn = TornTail(self.path, self.offset, len(rest), reason)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A segment made ahead of time: begun if the log still ends at `lsn`. No file while it is being made."""
+
+    segment: int
+    lsn: int
+    file: File | None
+    crc: int
+
+
 class _Committer:
     """Who waits in `Wal.sync`: for somebody else's sync, or for its turn to lead one."""
 
@@ -235,8 +246,9 @@ class Wal:
         self._mutex = threading.Lock()  # of the five below; held for moments only
         self._leader: _Committer | None = None  # who syncs; nobody waits while there is none
         self._waiters: list[_Committer] = []
-        self._unsynced: list[File] = []  # full segments not yet synced; only under durability "off"
+        self._unsynced: list[File] = []  # segments before this one that were not synced since they were written to
         self._poison: BaseException | None = None
+        self._prepared: _Prepared | None = None  # the next segment, made without the log lock: nobody else may make it
         self.segment = position.segment
         self._seed = position.header_crc
         self._file = files.open(self._path(position.segment), writable=True)
@@ -286,7 +298,7 @@ class Wal:
             if self._poison is not None:
                 self.require_healthy()
             end = self._offset + FRAME.size + length + len(tail)
-            if end > self._options.segment_bytes_max and self._offset > SEGMENT_HEADER.size:
+            if end > self._options.segment_bytes_max and self._offset > SEGMENT_HEADER.size and self._prepared is None:
                 self._rotate()
                 end = self._offset + FRAME.size + length + len(tail)
             if end > self._allocated:
@@ -415,23 +427,64 @@ class Wal:
             raise CapacityError(f"no space left on the device for {self._path(number)}") from error
         except Exception as error:
             raise self.poison(error) from error
-        if lazy:
+        self._use(number, file, crc, before_synced=not lazy)
+
+    def _use(self, number: int, file: File, crc: int, *, before_synced: bool) -> None:
+        """Append to a new segment from now on; one before it that was not synced is, before a frame in the new one counts."""
+        if before_synced:
+            self._file.close()
+        else:
             with self._mutex:
                 self._unsynced = [*self._unsynced, self._file]
-        else:
-            self._file.close()
         self._file, self.segment, self._seed = file, number, crc
         self._offset = self._allocated = SEGMENT_HEADER.size
 
-    def begin_checkpoint(self) -> tuple[int, int, int]:
-        """Sync, begin a new segment, and return (last LSN before it, next id, number of the new segment)."""
+    def prepare_checkpoint(self) -> None:
+        """Make the segment that `begin_checkpoint` begins, and sync its header and name, while others append to this one."""
         with self._lock:
             self.require_healthy()
-            self.sync(self.appended_lsn)
-            if self._offset > SEGMENT_HEADER.size or self.segment == 0:
+            if self._offset == SEGMENT_HEADER.size or self._prepared is not None:
+                return
+            number, lsn, next_id = self.segment + 1, self.appended_lsn, self.next_id
+            self._prepared = _Prepared(number, lsn, None, 0)  # from here on nobody else makes it
+        try:
+            # It does not call the one before synced, which may go on: the watermarks of its frames will.
+            crc = create_segment(
+                self._files, self._directory, self._uuid, number, lsn + 1, next_id, previous_synced=False
+            )
+            self._prepared = _Prepared(number, lsn, self._files.open(self._path(number), writable=True), crc)
+        except NoSpaceError as error:
+            self._prepared = None
+            raise CapacityError(f"no space left on the device for {self._path(number)}") from error
+        except Exception as error:
+            raise self.poison(error) from error
+
+    def begin_checkpoint(self, *, rotate: bool = False) -> LogPosition:
+        """Return where the log stands: what comes from there on is what a generation written now does not hold.
+
+        Begins the segment that was prepared, if nothing was appended meanwhile; with `rotate` it begins one in any case, and
+        may hold up writers for its syncs.
+        """
+        with self._lock:
+            self.require_healthy()
+            prepared, self._prepared = self._prepared, None
+            if prepared is not None and prepared.file is not None:
+                if prepared.lsn == self.appended_lsn:
+                    self._use(prepared.segment, prepared.file, prepared.crc, before_synced=False)
+                else:
+                    self._discard(prepared.file)
+            if rotate and self._offset > SEGMENT_HEADER.size:
                 self._rotate()
             self.bytes_since_checkpoint = 0
-            return self.appended_lsn, self.next_id, self.segment
+            return LogPosition(self.segment, self._offset, self.appended_lsn + 1, self.next_id, self._seed)
+
+    def _discard(self, file: File) -> None:
+        """Remove a segment that was made ahead of time and not begun; one that stays is removed by recovery."""
+        try:
+            file.close()
+            self._files.unlink(file.path)
+        except Exception as error:
+            raise self.poison(error) from error
 
     def close(self) -> None:
         """Sync what was appended (unless poisoned) and close the files."""
@@ -439,6 +492,8 @@ class Wal:
             if self._poison is None:
                 self.sync(self.appended_lsn)
         finally:
+            if self._prepared is not None and self._prepared.file is not None:
+                self._prepared.file.close()
             for old in self._unsynced:
                 old.close()
             self._file.close()

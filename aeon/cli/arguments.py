@@ -550,6 +550,19 @@ def _checkpoint(commands: _Parsers) -> None:
     )
 
 
+def _compact(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "compact",
+        "writing:compact",
+        "give back the space of what was forgotten",
+        "With --purge nothing that was forgotten is in any file afterwards.",
+        "aeon compact agent.aeon --purge",
+    )
+    _store(command)
+    command.add_argument("--purge", action="store_true", help="erase: from the log and from slack as well")
+
+
 def _warmup(commands: _Parsers) -> None:
     _add(
         commands,
@@ -582,6 +595,7 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _dream,
     _map,
     _checkpoint,
+    _compact,
     _torture,
     _warmup,
 )

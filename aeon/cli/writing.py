@@ -1,4 +1,4 @@
-"""Commands that change a store, or the machine: remember, forget, checkpoint, warmup."""
+"""Commands that change a store, or the machine: remember, forget, checkpoint, compact, warmup."""
 
 from __future__ import annotations
 
@@ -114,6 +114,27 @@ def checkpoint(arguments: Arguments, terminal: Terminal) -> int:
             f"generation {generation} holds {show_count(after.memories, 'memory')}; "
             f"{show_bytes(after.disk_bytes)} on disk, "
             f"the log is {show_bytes(after.log_bytes)} ({seconds:.2f} s)"
+        )
+    return 0
+
+
+def compact(arguments: Arguments, terminal: Terminal) -> int:
+    """`aeon compact STORE`."""
+    with open_to_write(arguments, terminal) as store:
+        with terminal.progress("writing a generation", None):
+            report = store.compact(purge=arguments.purge)
+        disk_bytes = store.stats().disk_bytes
+    if terminal.as_json:
+        terminal.emit({
+            "generation": report.generation, "memories": report.memories, "dropped": report.dropped,
+            "bytes_before": report.bytes_before, "bytes_after": report.bytes_after, "disk_bytes": disk_bytes,
+            "purged": report.purged, "seconds": round(report.seconds, 3),
+        })  # fmt: skip
+    else:
+        terminal.text(
+            f"generation {report.generation} holds {show_count(report.memories, 'memory')}, "
+            f"{show_count(report.dropped, 'forgotten one')} left out; {show_bytes(disk_bytes)} on disk"
+            f"{'; what was forgotten is in no file' if report.purged else ''} ({report.seconds:.2f} s)"
         )
     return 0
 

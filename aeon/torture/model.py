@@ -43,8 +43,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, flush, reopen or kill; or on the graph:
-    link, unlink (ids: src and its dsts; topic: the kind), archive, restore, branch (topic: the session), consolidate, undo.
+    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, compact, purge, flush, reopen, kill;
+    on the graph: link, unlink (ids: src and its dsts; topic: the kind), archive, restore, branch (topic: the session).
     """
 
     kind: str
@@ -299,7 +299,7 @@ class StepMaker:
                 for s in inner
             ]  # fmt: skip
             return Step(kind, inner=tuple(inner))
-        if kind in ("checkpoint", "flush"):
+        if kind in ("checkpoint", "compact", "purge", "flush"):
             return Step(kind)
         if kind in _ON_GRAPH and readable:
             return self._on_graph(kind, readable)
@@ -384,6 +384,8 @@ def carry_out(store: Store, step: Step) -> None:
         store.branch(step.ids[0], step.topic)
     elif step.kind == "checkpoint":
         store.checkpoint()
+    elif step.kind in ("compact", "purge"):
+        store.compact(purge=step.kind == "purge")
     elif step.kind == "flush":
         store.flush()
     else:

@@ -24,10 +24,10 @@ SETTINGS: dict[str, Any] = {"segment_bytes_max": 1 << 14, "segment_growth_bytes"
 _TEXT_BYTES_INLINE = 300  # instead of 1 MiB: texts that are written ahead of their commit come often, and cost little
 _WRITERS = 4
 
-# What a stream consists of, with weights. A compaction joins the checkpoint here, and in `model.carry_out`.
+# What a stream consists of, with weights; `model.carry_out` does them.
 _MIX = (
     ("remember", 30), ("upsert", 12), ("many", 8), ("forget", 8), ("forget_topic", 2), ("transaction", 6), ("abort", 2),
-    ("checkpoint", 1), ("flush", 2), ("link", 6), ("unlink", 2), ("archive", 2), ("restore", 1),
+    ("checkpoint", 1), ("compact", 1), ("purge", 1), ("flush", 2), ("link", 6), ("unlink", 2), ("archive", 2), ("restore", 1),
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def thread_text(life: int, thread: int, n: int) -> str:
 
 
 def write_in_threads(path: str, life: int, durability: Any) -> None:
-    """Four threads remember, one recalls and checkpoints, for ever."""
+    """Four threads remember, one recalls, checkpoints and compacts, for ever."""
     store = open_store(path, DIM, durability=durability, **SETTINGS)
     say(f"opened {store.lsn}")
 
@@ -104,7 +104,7 @@ def write_in_threads(path: str, life: int, durability: Any) -> None:
         store.recall([1.0] * DIM, 5)
         time.sleep(0.001)
         if n % 50 == 0:
-            store.checkpoint()
+            store.checkpoint() if n % 150 else store.compact()
 
 
 def serve() -> None:

@@ -32,9 +32,10 @@ HOOKS_BEFORE_LAST_OPEN: list[Callable[[Store], object]] = [
     lambda store: store.atlas.settle(),
     lambda store: store.checkpoint(),
     lambda store: store.atlas.settle(),
-    lambda store: store.checkpoint(),
+    lambda store: store.compact(),
+    lambda store: store.compact(purge=True),
 ]
-"""Condition 6: what is done after three more writes, before the fresh open. A compaction joins the checkpoints here."""
+"""Condition 6: what is done after three more writes, before the fresh open."""
 
 
 @dataclass

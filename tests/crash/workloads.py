@@ -80,7 +80,7 @@ class Workload:
     seed: int
     durability: str
     rows: str
-    settings: dict[str, int]
+    settings: dict[str, Any]
     steps: tuple[Step, ...]
 
 
@@ -109,8 +109,8 @@ def with_one_more(state: State, text: Text, rows: str) -> State:
 
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
-    ("checkpoint", 2), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1), ("archive", 1), ("restore", 1),
-    ("branch", 1),
+    ("checkpoint", 2), ("compact", 2), ("purge", 1), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1),
+    ("archive", 1), ("restore", 1), ("branch", 1),
 )  # fmt: skip
 
 
@@ -120,8 +120,9 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
     maker = StepMaker(seed, rows)
     kinds, weights = zip(*_MIX, strict=True)
     chosen = ["remember", *maker.random.choices(kinds, weights, k=steps - 3), "kill", "remember"]
-    if "checkpoint" not in chosen:
-        chosen[steps // 2] = "checkpoint"
+    for at, kind in enumerate(("checkpoint", "compact", "purge")):
+        if kind not in chosen:
+            chosen[steps // 2 + 3 * at] = kind
     made = []
     for kind in chosen:
         step = maker.step(kind)
@@ -131,6 +132,7 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
         "segment_bytes_max": maker.random.choice((1024, 2048, 4096)),
         "segment_growth_bytes": maker.random.choice((512, 1024)),
         "checkpoint_log_bytes": maker.random.choice((0, 0, 0, 4096)),
+        "background": False,
     }
     durability = ("full", "normal", "off")[seed % 3]
     return Workload(f"seed {seed}", seed, durability, rows, settings, tuple(made))

@@ -97,7 +97,7 @@ def texts(path: Path, session: str) -> list[str]:
 # -- the outside --------------------------------------------------------------------------------------------------
 
 READING = "recall history get sessions stats export check inspect".split()
-COMMANDS = [*READING, *"demo remember forget ingest import checkpoint warmup".split()]
+COMMANDS = [*READING, *"demo remember forget ingest import checkpoint compact warmup".split()]
 
 
 def test_help_names_every_command(run: Run) -> None:
@@ -152,7 +152,7 @@ def test_options_may_stand_between_arguments(run: Run, store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["recall", "history", "get", "export", "sessions", "stats", "check", "checkpoint", "forget"]
+    "command", ["recall", "history", "get", "export", "sessions", "stats", "check", "checkpoint", "compact", "forget"]
 )
 def test_a_store_that_is_not_there(run: Run, tmp_path: Path, command: str) -> None:
     rest = {"recall": ["dog"], "history": ["pets"], "get": [1], "forget": [1]}.get(command, [])
@@ -364,6 +364,14 @@ def test_forget(run: Run, store: Path) -> None:
 def test_checkpoint(run: Run, store: Path) -> None:
     assert run("checkpoint", store, "--json").json["generation"] == 1
     assert run("checkpoint", store).out == "nothing to do: generation 1 holds everything\n"
+
+
+def test_compact(run: Run, store: Path) -> None:
+    run("forget", store, "--session", "work", "--yes")
+    before = run("compact", store, "--json").json
+    assert (before["generation"], before["dropped"], before["purged"]) == (1, 3, False)
+    assert "0 forgotten ones left out" in run("compact", store, "--purge").out
+    assert not any(b"ten past ten" in path.read_bytes() for path in store.rglob("*") if path.is_file())
 
 
 def test_check_finds_damage(run: Run, store: Path) -> None:

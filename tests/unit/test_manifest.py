@@ -69,6 +69,7 @@ def seal(payload: bytes, version: int = 1) -> bytes:
 
 
 FIELDS = msgpack.unpackb(manifests.encode(WHOLE)[MANIFEST_HEADER.size :], strict_map_key=False)
+ADDED = ("offset", "history_from")  # a store made before there were these has neither
 WRONG: dict[str, Any] = {
     "no map": [1, 2],
     "empty map": {},
@@ -91,8 +92,20 @@ WRONG: dict[str, Any] = {
     "a count of text": {**FIELDS, "files": {1: ["gen-000001/keys.tbl", 1, "1"]}},
     "an entry of two": {**FIELDS, "files": {1: ["gen-000001/keys.tbl", 1]}},
     "a path that is a number": {**FIELDS, "files": {1: [1, 1, 1]}},
-    **{f"no {name}": {key: value for key, value in FIELDS.items() if key != name} for name in FIELDS},
+    "an offset within the header": {**FIELDS, "offset": 63},
+    "history_from beyond the end": {**FIELDS, "history_from": FIELDS["lsn"] + 1},
+    **{
+        f"no {name}": {key: value for key, value in FIELDS.items() if key != name}
+        for name in FIELDS
+        if name not in ADDED
+    },
 }
+
+
+def test_a_manifest_made_before_there_were_these_fields() -> None:
+    fields = {name: value for name, value in FIELDS.items() if name not in ADDED}
+    found = manifests.decode(seal(msgpack.packb(fields)), "MANIFEST")
+    assert (found.offset, found.history_from) == (64, FIELDS["lsn"])
 
 
 @pytest.mark.parametrize("fields", WRONG.values(), ids=WRONG)

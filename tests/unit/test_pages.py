@@ -261,7 +261,7 @@ def reloaded(index: PageIndex, source: RowsInMemory, content: NDArray[np.uint8])
 def test_pages_come_back_as_they_were_and_go_on_growing() -> None:
     vectors = directions(6000, 40)
     index, source = make(vectors, 3000)
-    content = encode_pages(index, CURVE, 3000, np.empty(0, np.int64))
+    content = encode_pages(index.snapshot, index.dim, CURVE, 3000, np.arange(3000))
     assert decode_pages(content).curve == CURVE and decode_pages(content).rows == 3000
     again = reloaded(index, source, content)
     assert again.verify() == [] and again.snapshot.pages == index.snapshot.pages
@@ -278,8 +278,8 @@ def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:
     kept = np.ones(1000, bool)
     kept[::3] = False
     source.died[2000:][~kept] = 5
-    moved = np.where(kept, 2000 + np.cumsum(kept) - 1, -1)
-    content = encode_pages(index, UNMEASURED, 2000, moved)
+    moved = np.concatenate([np.arange(2000), np.where(kept, 2000 + np.cumsum(kept) - 1, -1)])
+    content = encode_pages(index.snapshot, index.dim, UNMEASURED, int((moved >= 0).sum()), moved)
     assert decode_pages(content).curve is None
     order = np.concatenate([np.arange(2000), 2000 + np.flatnonzero(kept)])
     fewer = RowsInMemory(vectors[order])
@@ -290,13 +290,13 @@ def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:
 
 def test_an_empty_index_has_a_file() -> None:
     index, source = make(directions(10, 40), 0)
-    again = reloaded(index, source, encode_pages(index, UNMEASURED, 0, np.empty(0, np.int64)))
+    again = reloaded(index, source, encode_pages(index.snapshot, index.dim, UNMEASURED, 0, np.empty(0, np.int64)))
     assert again.snapshot.pages == 0 and again.verify() == []
 
 
 def test_what_is_no_pages_file_is_refused() -> None:
     index, _ = make(directions(200, 40))
-    content = encode_pages(index, CURVE, 200, np.empty(0, np.int64))
+    content = encode_pages(index.snapshot, index.dim, CURVE, 200, np.arange(200))
     for damaged in (content[:10], content[:-1], np.concatenate([content, content[:1]])):
         with pytest.raises(ValueError):
             decode_pages(damaged)

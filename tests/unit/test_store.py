@@ -579,7 +579,7 @@ def test_reopening_replays_the_log_and_says_so(open_store: Any, state: Any) -> N
 
 
 def test_a_checkpoint_runs_by_itself_when_the_log_is_long(open_store: Any) -> None:
-    store = open_store(checkpoint_log_bytes=4096, segment_growth_bytes=512)
+    store = open_store(checkpoint_log_bytes=4096, segment_growth_bytes=512, background=False)
     for n in range(100):
         store.remember(f"{n} " + "x" * 100)
     assert store.stats().generation >= 2

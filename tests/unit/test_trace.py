@@ -145,7 +145,7 @@ def test_names_remember_every_path_of_metadata() -> None:
     names.note_fields({"a": {"b": {"c": 1}, "x.y": 2}, "l": [{"no": 1}], "e": {}})
     names.note_fields({"a": {"d": None}})
     assert names.fields == {"a", "a.b", "a.b.c", "a.x.y", "a.d", "l", "e"}
-    again = Names(names.pack(), "names")
+    again = Names(names.pack(np.arange(len(names.sessions)), np.arange(len(names.namespaces)), []), "names")
     assert (again.fields, again.sessions, again.namespaces) == (names.fields, [], [])
 
 
@@ -153,7 +153,7 @@ def test_names_keep_their_numbers() -> None:
     names = Names(b"", "names")
     assert [names.session(name) for name in ("b", "a", "b", "c")] == [0, 1, 0, 2]
     assert [names.namespace(parts) for parts in ((), ("a",), (), ("a", "b"))] == [0, 1, 0, 2]
-    again = Names(names.pack(), "names")
+    again = Names(names.pack(np.arange(len(names.sessions)), np.arange(len(names.namespaces)), []), "names")
     assert [again.session(name) for name in ("c", "d")] == [2, 3]
     assert [again.namespace(parts) for parts in (("a", "b"), ("z",))] == [2, 3]
 

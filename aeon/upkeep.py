@@ -1,0 +1,289 @@
+"""Upkeep: checkpoints and compactions, written beside writers and readers, and swapped in by one assignment.
+
+    freeze   note the LSN and the counts of what was applied: no copy, no disk (Engine.freeze)
+    write    a generation from what was frozen, without locks (checkpoint.write_generation)
+    build    an engine of the new generation; apply to it what was committed since, until it is a few commits behind
+    swap     replace the MANIFEST; then, under the index lock, apply the rest and publish the engine by one assignment
+    retire   delete the old generation's files; its mappings go with the last reader that holds them
+
+Until the swap the old generation and the whole log hold, so a run may be given up, or cut short, anywhere.
+One run at a time; locks are taken in the order upkeep lock, write lock, log lock, index lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aeon import manifest as manifests
+from aeon.background import Background
+from aeon.checkpoint import write_generation
+from aeon.engine import Engine, Frozen
+from aeon.errors import AeonError, CapacityError, ClosedError, CorruptionError
+from aeon.files import NoSpaceError
+from aeon.format import SUPERSEDED, FileKind
+from aeon.recovery import remove_leftovers
+from aeon.results import CompactReport
+
+if TYPE_CHECKING:
+    from aeon.manifest import Manifest
+    from aeon.store import Store
+    from aeon.wal import LogPosition, Wal
+
+PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
+_WORK_S = 200e-6  # pieces of work between two pauses
+_BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
+_ROUNDS_MAX = 100  # then the swap takes what is left, however much it is: writers are faster than this thread
+_COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
+_BACKLOG = 4  # writers wait for a run under way when so many times the log that makes one due has come since
+
+
+_Done = tuple[weakref.ref[Engine], int, list[str]]  # the old engine, memories left out, files removed
+
+
+class _GivenUp(Exception):
+    """The store is being closed, or was rebuilt after an interrupt."""
+
+
+class Upkeep:
+    """The runs of one store. Holds no reference to it."""
+
+    def __init__(self) -> None:
+        self._run_lock = threading.Lock()
+        self._background = Background()
+        self._freeze_lsn = 0  # 0 = no run under way
+        self._frozen: Frozen | None = None
+        self._since: deque[tuple[int, int, bytes]] = deque()
+        self._paused_at = 0.0
+        self.error = ""  # why the last run by itself ended without a generation
+
+    # -- what the store tells (under the index lock) ------------------------------------------------------------
+
+    @property
+    def writing(self) -> bool:
+        """Whether a generation is being written: then long texts go into the log, not ahead into the arena."""
+        return self._freeze_lsn != 0
+
+    def note_applied(self, engine: Engine, lsn: int, first_id: int, body: bytes) -> None:
+        """A commit was applied."""
+        if self._freeze_lsn:
+            if lsn == self._freeze_lsn:
+                self._frozen = engine.freeze()
+            elif lsn > self._freeze_lsn:
+                self._since.append((lsn, first_id, body))
+
+    # -- asking for runs ----------------------------------------------------------------------------------------
+
+    def checkpoint(self, store: Store) -> int:
+        """Write everything into a generation, unless one holds it; return its number."""
+        with self._run_lock:
+            if not self._is_covered(store):
+                self._run_again(store, compacting=False, purging=False)
+            return store._engine.manifest.generation
+
+    def compact(self, store: Store, *, purge: bool) -> CompactReport:
+        """Write what can be read into a generation of its own; return what that did."""
+        begin = time.perf_counter()
+        with self._run_lock:
+            before = _disk_bytes(store._engine)
+            old, gone, removed = self._run_again(store, compacting=True, purging=purge)
+            new = store._engine
+            return CompactReport(
+                generation=new.manifest.generation, memories=new.manifest.files[FileKind.EVENTS].count, dropped=gone,
+                bytes_before=before, bytes_after=_disk_bytes(new), seconds=time.perf_counter() - begin,
+                files_removed=tuple(removed), purged=purge, held_by_readers=old() is not None,
+            )  # fmt: skip
+
+    def run_if_due(self, store: Store) -> None:
+        """Begin a checkpoint or a compaction if the log, or what was forgotten, has grown beyond the store's options."""
+        wal, options = store._wal, store._options
+        assert wal is not None
+        if self._background.busy:
+            limit = _BACKLOG * max(options.checkpoint_log_bytes, _disk_bytes(store._engine) // 4)
+            if options.checkpoint_log_bytes and wal.bytes_since_checkpoint > limit:
+                self._background.wait()
+            return
+        compacting = self._is_compaction_due(store)
+        if not compacting and not self._is_checkpoint_due(store, wal):
+            return
+
+        if options.background:
+            self._background.start(lambda stopping: self._run_alone(store, compacting), "aeon-upkeep")
+            return
+        with suppress(ClosedError):  # closed meanwhile: the commit that brought us here stands, and `close` synced it
+            if compacting:
+                self.compact(store, purge=False)
+            else:
+                self.checkpoint(store)
+
+    def _run_alone(self, store: Store, compacting: bool) -> None:
+        try:
+            with self._run_lock:
+                if compacting or not self._is_covered(store):
+                    self._run(store, compacting=compacting, purging=False)
+            self.error = ""
+        except _GivenUp:
+            pass
+        except Exception as error:  # noqa: BLE001 - nobody waits for it: a poisoned log tells the next writer
+            self.error = f"{type(error).__name__}: {error}"
+
+    def _is_checkpoint_due(self, store: Store, wal: Wal) -> bool:
+        least = store._options.checkpoint_log_bytes
+        if not least or wal.bytes_since_checkpoint <= least:
+            return False
+        return wal.bytes_since_checkpoint > _disk_bytes(store._engine) // 4
+
+    def _is_compaction_due(self, store: Store) -> bool:
+        share, engine = store._options.compact_share, store._engine
+        return bool(share) and engine.forgotten > max(_COMPACT_EVENTS_MIN, share * engine.view.events)
+
+    def _is_covered(self, store: Store) -> bool:
+        wal = store._wal
+        assert wal is not None
+        wal.require_healthy()
+        return wal.appended_lsn <= store._engine.manifest.lsn
+
+    def stop(self) -> None:
+        """Let a run under way be given up, and begin none any more; returns when none is left."""
+        self._background.stop()
+        self._background.wait()
+
+    def _run_again(self, store: Store, *, compacting: bool, purging: bool) -> _Done:
+        """One run for a caller who waits for it, and another if an interrupt elsewhere cut it short."""
+        while True:
+            try:
+                return self._run(store, compacting=compacting, purging=purging)
+            except _GivenUp:
+                if self._background.stopping:
+                    raise ClosedError(f"{store._root} was closed meanwhile") from None
+
+    # -- one run ------------------------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """Let others have the interpreter; give up if the store is being closed."""
+        if self._background.stopping:
+            raise _GivenUp
+        self._breathe()
+
+    def _breathe(self) -> None:
+        now = time.perf_counter()
+        if now - self._paused_at > _WORK_S:
+            time.sleep(PAUSE_S)
+            self._paused_at = time.perf_counter()
+
+    def _run(self, store: Store, *, compacting: bool, purging: bool) -> _Done:
+        """Carry out one run; returns (the old engine, how many memories were left out, which files were removed)."""
+        wal = store._wal
+        assert wal is not None
+        counted = wal.bytes_since_checkpoint
+        try:
+            frozen, position = self._freeze(store, wal, rotate=purging)
+            old = frozen.view.engine
+            gone = _forgotten(frozen)
+            manifest = write_generation(
+                store._files, store._root, frozen, position, compacting=compacting, purging=purging, pause=self._pause
+            )
+            new = self._build(store, old, manifest)
+        except BaseException as error:
+            # Nothing was changed that counts: what was written goes, and the log goes on as it was.
+            self._end()
+            if isinstance(error, Exception) and not isinstance(error, (_GivenUp, NoSpaceError, AeonError)):
+                raise wal.poison(error) from error
+            wal.bytes_since_checkpoint += counted
+            if wal.poisoned is None:
+                remove_leftovers(store._files, store._root, store._engine)
+            if isinstance(error, NoSpaceError):
+                raise CapacityError(f"no space left on the device for a generation of {store._root}") from error
+            raise
+        try:
+            # The generation first, then the engine: what readers see afterwards is what an open would find.
+            manifests.store(store._files, store._root, manifest)
+            self._publish(store, wal, old, new)
+            old.atlas.stop_background()
+            store._engine.atlas.start_index()
+            removed = remove_leftovers(store._files, store._root, store._engine)
+            store._save_salience()
+        except Exception as error:
+            raise wal.poison(error) from error
+        except BaseException:  # Ctrl-C: which MANIFEST holds is known once it is on disk
+            with store._index_lock:
+                store._files.fsync_dir(store._root)
+                store._rebuild(wal)
+            raise
+        finally:
+            self._end()
+        return weakref.ref(old), gone, removed
+
+    def _end(self) -> None:
+        self._freeze_lsn = 0
+        self._frozen = None
+        self._since = deque()
+
+    def _freeze(self, store: Store, wal: Wal, *, rotate: bool) -> tuple[Frozen, LogPosition]:
+        """Note where the log stands, and freeze the state there as soon as it is on disk and applied."""
+        wal.sync(wal.appended_lsn)
+        wal.prepare_checkpoint()
+        with store._write_lock:  # no text is being written ahead, and none is from here on
+            position = wal.begin_checkpoint(rotate=rotate)
+            lsn = position.lsn - 1
+            with store._index_lock:
+                self._since = deque()
+                self._freeze_lsn = lsn
+                if store._engine.view.lsn == lsn:
+                    self._frozen = store._engine.freeze()
+        wal.sync(lsn)
+        store._apply_pending()
+        if self._frozen is None:
+            raise _GivenUp("the state was rebuilt after an interrupt")
+        return self._frozen, position
+
+    def _build(self, store: Store, old: Engine, manifest: Manifest) -> Engine:
+        """Map the new generation, verify it, and apply what came since, until it is a few commits behind."""
+        new = Engine(store._files, store._root, manifest)
+        new.warm(self._pause)
+        new.atlas.take_over(old.atlas, lambda: self._background.stopping)
+        for _ in range(_ROUNDS_MAX):
+            self._pause()
+            if len(self._since) <= _BEHIND_MAX:
+                break
+            self._catch_up(new, pausing=True)
+        return new
+
+    def _catch_up(self, new: Engine, *, pausing: bool) -> None:
+        since = self._since
+        while since:
+            lsn, first_id, body = since.popleft()
+            new.apply(lsn, first_id, memoryview(body))
+            if pausing:
+                self._breathe()
+
+    def _publish(self, store: Store, wal: Wal, old: Engine, new: Engine) -> None:
+        self._catch_up(new, pausing=True)
+        with store._index_lock:
+            if store._engine is not old:  # rebuilt after an interrupt, meanwhile
+                store._rebuild(wal)
+                return
+            self._catch_up(new, pausing=False)
+            if new.view.lsn != old.view.lsn:
+                raise CorruptionError(store._root, 0, expected=f"LSN {old.view.lsn} after a swap", found=new.view.lsn)
+            store._engine = new
+
+
+def _forgotten(frozen: Frozen) -> int:
+    """How many memories a view holds that can no longer be read."""
+    deaths = frozen.view.engine.trace.deaths
+    return sum(
+        int(np.count_nonzero((run["lsn"] != 0) & (run["lsn"] < SUPERSEDED)))
+        for _, run in deaths.runs(frozen.view.events)
+    )
+
+
+def _disk_bytes(engine: Engine) -> int:
+    """Bytes of the generation."""
+    return sum(entry.bytes for entry in engine.manifest.files.values())
