@@ -39,15 +39,29 @@ from aeon.errors import (
 from aeon.opening import open_store as open
 from aeon.pin import Pin
 from aeon.recovery import Recovery
-from aeon.results import CheckReport, CompactReport, Hit, Memory, Problem, SessionInfo, Stats
+from aeon.results import (
+    BackupReport,
+    CheckReport,
+    CompactReport,
+    Hit,
+    Loss,
+    Memory,
+    Problem,
+    RepairReport,
+    SessionInfo,
+    Stats,
+)
 from aeon.store import Store
 
 if TYPE_CHECKING:
     from aeon.aio import AsyncStore, aopen
+    from aeon.backups import backup
+    from aeon.repairing import repair
 
 __all__ = [
     "AeonError",
     "AsyncStore",
+    "BackupReport",
     "CapacityError",
     "CheckReport",
     "ClosedError",
@@ -61,6 +75,7 @@ __all__ = [
     "Hit",
     "InvalidInputError",
     "LockedError",
+    "Loss",
     "Memory",
     "NotAStoreError",
     "NotFoundError",
@@ -71,6 +86,7 @@ __all__ = [
     "Problem",
     "ReadOnlyError",
     "Recovery",
+    "RepairReport",
     "SessionInfo",
     "Stats",
     "Store",
@@ -78,14 +94,24 @@ __all__ = [
     "VersionError",
     "__version__",
     "aopen",
+    "backup",
     "open",
+    "repair",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the async facade when it is asked for: asyncio takes a third of the import time and most callers need none."""
+    """Load what few processes need when it is asked for: asyncio takes a third of the import time."""
     if name in ("AsyncStore", "aopen"):
         from aeon import aio
 
         return getattr(aio, name)
+    if name == "backup":
+        from aeon.backups import backup
+
+        return backup
+    if name == "repair":
+        from aeon.repairing import repair
+
+        return repair
     raise AttributeError(f"module 'aeon' has no attribute {name!r}")

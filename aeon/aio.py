@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from aeon.errors import InvalidInputError
 from aeon.pin import Pin
-from aeon.results import CheckReport, CompactReport, DreamReport, Hit, Memory, SessionInfo, Stats
+from aeon.results import BackupReport, CheckReport, CompactReport, DreamReport, Hit, Memory, SessionInfo, Stats
 from aeon.store import Store
 
 _P = ParamSpec("_P")
@@ -165,6 +165,10 @@ class AsyncStore:
     async def check(self) -> CheckReport:
         """See `Store.check`."""
         return await self._run(self.store.check)
+
+    async def backup(self, dest: Any) -> BackupReport:
+        """See `Store.backup`."""
+        return await self._run(self.store.backup, dest)
 
     async def stats(self) -> Stats:
         """See `Store.stats`."""

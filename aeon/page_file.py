@@ -145,6 +145,10 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
         or (records["count"] > records["blocks"] * np.uint32(LANES)).any()
     ):
         raise ValueError("pages and blocks do not add up")
+    blocks = content[blocks_at:].view(block_dtype(dim))
+    first = int(records["blocks"][:groups].sum(dtype=np.int64))
+    _require_numbers(records[:groups], blocks[:first], pages)
+    _require_numbers(records[groups:], blocks[first:], rows)
 
     def level(first: int, stop: int) -> StoredLevel:
         part = records[first:stop]
@@ -157,4 +161,16 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
         recalls = {_FEW: tuple(table["recall_10"].tolist()), _MANY: tuple(table["recall_100"].tolist())}
         curve = Curve(tuple(table["probes"].tolist()), recalls, curve_rows, queries, bool(real))
     found = level(0, groups), level(groups, groups + pages)
-    return StoredPages(rows, dim, *found, content[blocks_at:].view(block_dtype(dim)), curve)
+    return StoredPages(rows, dim, *found, blocks, curve)
+
+
+def _require_numbers(records: NDArray[np.void], blocks: NDArray[np.void], limit: int) -> None:
+    """Raise ValueError unless what the blocks list is below `limit`: kernels make addresses of it."""
+    numbers = blocks["rows"]
+    if ((numbers >= limit) & (numbers != NO_ROW)).any():
+        raise ValueError(f"a page lists {numbers[numbers != NO_ROW].max()} of {limit}")
+    sizes = records["blocks"].astype(np.int64)
+    lanes = (np.arange(len(blocks)) - np.repeat(np.cumsum(sizes) - sizes, sizes)) * LANES
+    listed = lanes[:, None] + np.arange(LANES) < np.repeat(records["count"], sizes)[:, None]
+    if (numbers[listed] == NO_ROW).any():
+        raise ValueError("a page counts lanes that are empty")

@@ -308,3 +308,74 @@ class CheckReport:
     def ok(self) -> bool:
         """Whether nothing was found."""
         return not self.problems
+
+
+IdRanges = Sequence[tuple[int, int]]  # (first, last) of each run of ids, both included, increasing
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Bytes that `repair` found damaged or missing, and what went with them.
+
+    Attributes
+    ----------
+    path, offset, length : where in the damaged store; length 0 if a file (or its end, of unknown length) is not there.
+    reason : what is wrong, and what was lost.
+    ids : memories that are gone, or whose vector is (the reason says which). lsns : commits that are gone.
+    """
+
+    path: str
+    offset: int
+    length: int
+    reason: str
+    ids: IdRanges = ()
+    lsns: IdRanges = ()
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What `repair` salvaged into a new store, and what it could not.
+
+    Attributes
+    ----------
+    path, to : the damaged store, which is as it was, and the new one.
+    memories, vectors : how many are in the new store; older versions under a key count.
+    lost : what is gone. rebuilt : damage that cost nothing, since the bytes could be derived from others.
+    missing_lsns : commits that had been made and are nowhere.
+    doubtful : ids that are in the new store though a missing commit may have forgotten or replaced them.
+    doubts : why, in words.
+    """
+
+    path: str
+    to: str
+    memories: int
+    vectors: int
+    lost: Sequence[Loss]
+    rebuilt: Sequence[Problem]
+    missing_lsns: IdRanges = ()
+    doubtful: IdRanges = ()
+    doubts: Sequence[str] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was lost and nothing is doubtful."""
+        return not self.lost and not self.doubtful
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """A copy that was made and verified.
+
+    Attributes
+    ----------
+    path, to : the store and its copy. lsn : the newest commit in the copy. bytes : its size.
+    attempts : 1, and one more for each checkpoint of the writer that made the copy start over.
+    counts : how many records of each kind were verified in the copy.
+    """
+
+    path: str
+    to: str
+    lsn: int
+    bytes: int
+    attempts: int
+    counts: dict[str, int] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,18 @@ class Salience:
         finally:
             file.close()
         self._files.rename(temporary, path)
+
+
+def write_salience(files: FileSystem, root: str, uuid: bytes, records: NDArray[Any]) -> None:
+    """Write the file of a store that is being made, ACCESS[n], and sync it; whoever makes the store syncs its name."""
+    content = records.tobytes()
+    header = encode_header(FileKind.SALIENCE, uuid, 0, len(records), ACCESS.size, dispatch.kernels.crc32c(content))
+    file = files.open(f"{root}/{SALIENCE_NAME}", create=True)
+    try:
+        write_fully(file, header + content, 0)
+        file.fsync()
+    finally:
+        file.close()
 
 
 def read_salience(files: FileSystem, root: str, uuid: bytes) -> NDArray[np.void]:

@@ -40,7 +40,7 @@ from aeon.options import Options, check_recall_target
 from aeon.pin import Pin
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine
-from aeon.results import CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
+from aeon.results import BackupReport, CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
 from aeon.salience import Salience
 from aeon.trace_view import TraceView
 from aeon.transaction import Transaction
@@ -732,6 +732,17 @@ class Store(Consolidation):
                 self.flush()
                 self._apply_pending()
             return checks.check(self._files, self._root)
+
+    def backup(self, dest: str | os.PathLike[str]) -> BackupReport:
+        """Copy the store to `dest`, where nothing is yet, and verify the copy; writers and readers go on meanwhile.
+
+        The copy holds every commit that was acknowledged before the call. It is a store; to restore it is to copy it back
+        (`aeon.backup`, `aeon restore`). Errors, durability and cost as in `aeon.backup`.
+        """
+        from aeon.backups import backup  # a process that makes no backup need not load it
+
+        self._view()
+        return backup(self._root, dest, files=self._files)
 
     def stats(self) -> Stats:
         """Return figures of the store."""

@@ -108,7 +108,7 @@ def decode_segment_header(data: bytes, path: str, uuid: bytes, segment: int) -> 
     return SegmentHeader(number, first_lsn, first_id, bool(flags & SEGMENT_PREVIOUS_SYNCED), crc)
 
 
-def _frame_at(data: memoryview, offset: int, seed: int) -> tuple[int, int, int, int] | str:
+def frame_at(data: memoryview, offset: int, seed: int) -> tuple[int, int, int, int] | str:
     """Return (lsn, durable_lsn, first_id, length) of a whole, valid frame at `offset`, or what is wrong with it."""
     if len(data) - offset < FRAME.size:
         return "the file ends within a frame header"
@@ -149,7 +149,7 @@ class SegmentReader:
     def __iter__(self) -> Iterator[Frame]:
         data, seed = self.data, self.header.crc
         while True:
-            found = _frame_at(data, self.offset, seed)
+            found = frame_at(data, self.offset, seed)
             if isinstance(found, str):
                 self._judge(found)
                 return
@@ -171,7 +171,7 @@ class SegmentReader:
         at = data.find(_MAGIC_BYTES, self.offset)
         while at >= 0:
             if at % FRAME_ALIGNMENT == 0:
-                found = _frame_at(self.data, at, self.header.crc)
+                found = frame_at(self.data, at, self.header.crc)
                 if not isinstance(found, str):
                     yield found[1]
             at = data.find(_MAGIC_BYTES, at + 1)
@@ -189,7 +189,7 @@ class SegmentReader:
         at = rest.find(_MAGIC_BYTES, 1)
         while at >= 0:
             if at % FRAME_ALIGNMENT == 0:
-                found = _frame_at(self.data, self.offset + at, self.header.crc)
+                found = frame_at(self.data, self.offset + at, self.header.crc)
                 if not isinstance(found, str) and found[0] > self.lsn and found[1] >= self.lsn:
                     raise CorruptionError(
                         self.path,

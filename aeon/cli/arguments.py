@@ -412,6 +412,81 @@ def _check(commands: _Parsers) -> None:
     )
 
 
+def _repair(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "repair",
+        "upkeep:repair",
+        "salvage a damaged store into a new one",
+        """\
+Takes what is provably whole, under the ids it had, and lists what was lost:
+which memories, which bytes, why. Nothing in STORE is changed; close its
+writer first. Exit code 1 if anything was lost or is doubtful. A store that
+was merely interrupted needs no repair: opening it recovers it.""",
+        "aeon repair agent.aeon --to saved.aeon",
+    )
+    _store(command)
+    command.add_argument("--to", metavar="NEW", required=True, help="the new store, where nothing is yet")
+    command.add_argument(
+        "--dim", metavar="N", type=values.positive_argument, help="length of the vectors, if the MANIFEST is lost"
+    )
+    command.add_argument("--embedder", metavar="NAME", help="what made the vectors, if the MANIFEST is lost")
+
+
+def _backup(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "backup",
+        "upkeep:backup",
+        "copy a store, verified, while its writer goes on",
+        """\
+The copy is a store: open it, check it, recall from it. It appears whole or not
+at all, and holds every commit that was acknowledged before the command began.""",
+        "aeon backup agent.aeon /backups/agent-2026-11-24.aeon",
+    )
+    _store(command)
+    command.add_argument("dest", metavar="DEST", help="the copy, where nothing is yet")
+
+
+def _restore(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "restore",
+        "upkeep:backup",
+        "copy a backup back, verified",
+        """\
+The same copy the other way. A store that is in the way is never replaced: move
+it aside first.""",
+        "aeon restore /backups/agent-2026-11-24.aeon agent.aeon",
+    )
+    command.add_argument("store", metavar="BACKUP", help="path of the backup")
+    command.add_argument("dest", metavar="STORE", help="the store to make, where nothing is yet")
+
+
+def _torture(commands: _Parsers) -> None:
+    command = _add(
+        commands,
+        "torture",
+        "torture:torture",
+        "kill -9 a writer on your own disk, again and again, and see",
+        """\
+Makes stores of its own in DIR. Writers are killed at random moments while they
+commit, checkpoint and are read; each store is then opened and compared with
+what its writer had been told. Exit code 1 if anything was lost. What a power
+cut does to the disk's own cache is not tried.""",
+        "aeon torture /mnt/disk --kills 1000",
+    )
+    command.add_argument("folder", metavar="DIR", nargs="?", default=".", help="on the disk to test (default: here)")
+    command.add_argument(
+        "--kills", metavar="N", type=values.positive_argument, default=100, help="how many (default: %(default)s)"
+    )
+    command.add_argument("--durability", choices=("full", "normal"), help="default: half of each")
+    command.add_argument("--seconds", metavar="S", type=float, help="stop after about so long")
+    command.add_argument(
+        "--seed", metavar="N", type=values.count_argument, default=0, help="of steps and moments (default: %(default)s)"
+    )
+
+
 def _inspect(commands: _Parsers) -> None:
     command = _add(
         commands,
@@ -513,10 +588,14 @@ _COMMANDS: tuple[Callable[[_Parsers], None], ...] = (
     _export,
     _import,
     _check,
+    _repair,
+    _backup,
+    _restore,
     _inspect,
     _dream,
     _map,
     _checkpoint,
     _compact,
+    _torture,
     _warmup,
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from aeon.errors import CorruptionError
 from aeon.store import Store
 from tests.crash.backends import MemoryFileSystem, RecordingFileSystem
@@ -27,7 +29,9 @@ _MORE = (
 )
 
 HOOKS_BEFORE_LAST_OPEN: list[Callable[[Store], object]] = [
+    lambda store: store.atlas.settle(),
     lambda store: store.checkpoint(),
+    lambda store: store.atlas.settle(),
     lambda store: store.compact(),
     lambda store: store.compact(purge=True),
 ]
@@ -108,6 +112,8 @@ class Judge:
             _require(store.lsn == lsn and not wrong, f"the second open shows LSN {store.lsn}, {wrong}")
             report = store.check()  # condition 4
             _require(report.ok, f"check found {report.problems}")
+            wrong = wrong_through_the_index(store, self.states[lsn])
+            _require(not wrong, wrong)
         files.require_nothing_open()
         with open_store(files, self.workload, "normal") as store:
             ids = [remember(store, text) for text in _MORE]
@@ -147,6 +153,21 @@ def _everything(store: Store, last_id: int) -> list[Any]:
     found += [[memory.id for memory in store.history(info.name, None)] for info in store.sessions()]
     found.append(sorted(store.atlas.search([1.0] * DIM, last_id + 1)[0][0].tolist()))
     return found
+
+
+def wrong_through_the_index(store: Store, state: State) -> str:
+    """What a search through the pages shows that an exact one does not; "" if nothing, or if there is no index."""
+    if not store.atlas.settle():
+        return ""
+    for id_ in sorted(state.searchable)[::3]:
+        vector = np.frombuffer(state.memories[id_][9], np.float32)
+        exact_ids, exact_scores = store.atlas.search(vector, len(state.searchable), exact=True)
+        exact = dict(zip(exact_ids[0].tolist(), exact_scores[0].tolist(), strict=True))
+        ids, scores = store.atlas.search(vector, 2)
+        for found, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
+            if found and exact.get(found) != score:
+                return f"through the index memory {found} scores {score}, exactly {exact.get(found)}"
+    return ""
 
 
 def record(workload: Workload) -> tuple[History, list[State]]:

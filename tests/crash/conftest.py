@@ -1,4 +1,4 @@
-"""The crash tests open hundreds of stores a second: with compiled checksums, and with few bytes of text inline."""
+"""The crash tests open hundreds of stores a second: with compiled checksums, and with small limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aeon_native import dispatch
-from tests.crash.workloads import short_texts_inline
+from tests.crash.workloads import short_texts_inline, small_index
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,6 +19,6 @@ def kernels() -> None:
 
 @pytest.fixture(autouse=True)
 def short_texts() -> Iterator[None]:
-    """Texts of some hundred bytes go by reference."""
-    with short_texts_inline():
+    """Texts of some hundred bytes go by reference, and a page index comes with a few vectors."""
+    with short_texts_inline(), small_index():
         yield

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from aeon.errors import CorruptionError, NotFoundError
 from aeon.format import (
     BLOB,
@@ -38,6 +40,8 @@ from tests.crash.workloads import (
     plan,
 )
 
+_SEARCHED = ("pages.tbl", "codes.arena", "rows.arena", "row-deaths.tbl")  # what a search through the page index reads
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -50,7 +54,7 @@ class Damage:
 
 @dataclass
 class Specimen:
-    """A small store that has every kind of file (but a page index), and commits that only the log holds."""
+    """A small store that has every kind of file, and commits that only the log holds."""
 
     files: MemoryFileSystem
     workload: Workload
@@ -225,7 +229,9 @@ def judge_damage(specimen: Specimen, damage: Damage, data: bytes, findings: Find
     try:
         at_boundary = damage.kind == "truncate" and _may_drop(specimen, damage)
         at_boundary = at_boundary and _ends_with_a_frame(specimen.contents[damage.path], damage.offset)
-        noticed = _ask_everything(specimen, files, at_boundary, _may_drop(specimen, damage))
+        noticed = _ask_everything(
+            specimen, files, at_boundary, _may_drop(specimen, damage), damage.path.endswith(_SEARCHED)
+        )
     except CorruptionError:
         findings.refused += 1
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
@@ -272,7 +278,9 @@ def _may_drop(specimen: Specimen, damage: Damage) -> bool:
     return damage.kind == "truncate" or (bool(bounds) and damage.offset >= bounds[-1][0])
 
 
-def _ask_everything(specimen: Specimen, files: MemoryFileSystem, at_boundary: bool, may_drop: bool) -> bool:
+def _ask_everything(
+    specimen: Specimen, files: MemoryFileSystem, at_boundary: bool, may_drop: bool, through_index: bool
+) -> bool:
     """Whether the damage was noticed; AssertionError for a wrong answer, CorruptionError if the store does not open."""
     newest = len(specimen.states) - 1
     with open_store(files, specimen.workload) as store:
@@ -285,12 +293,12 @@ def _ask_everything(specimen: Specimen, files: MemoryFileSystem, at_boundary: bo
         assert lsn == newest or may_drop, (
             f"a commit that a later frame proves to have been on disk was dropped; {store.recovery}"
         )
-        noticed |= wrong_answers(store, specimen.states[lsn])
+        noticed |= wrong_answers(store, specimen.states[lsn], through_index=through_index)
         noticed |= not store.check().ok
     return noticed or lsn < newest
 
 
-def wrong_answers(store: Store, state: State) -> bool:
+def wrong_answers(store: Store, state: State, *, through_index: bool = True) -> bool:
     """Ask a store everything: each answer is right (else AssertionError) or refused; whether any was refused."""
     refused = False
 
@@ -334,6 +342,8 @@ def wrong_answers(store: Store, state: State) -> bool:
         lambda: {hit.id for hit in store.recall([1.0] * DIM, 9, where={"topic": "tea"})},
         with_topic(state, "tea"),
     )
+    if through_index:
+        ask("search through pages", lambda: unlike_exact(store, state), [])
     ask("count", lambda: len(store), sum(state.counts.values()))
     for kind in {kind for _, _, kind in state.links}:
         for id_ in state.memories:
@@ -364,6 +374,23 @@ def reached(store: Store, count: int) -> frozenset[int]:
     """Ids that a vector search for more than there are returns."""
     ids, _ = store.atlas.search([1.0] * DIM, count)
     return frozenset(int(id_) for id_ in ids[0] if id_)
+
+
+def unlike_exact(store: Store, state: State) -> list[tuple[int, float]]:
+    """Hits of searches through the page index, if there is one, that are not what the memories' vectors give."""
+    store.atlas.settle()
+    wrong = []
+    for id_ in sorted(state.searchable)[::4]:
+        vector = np.frombuffer(state.memories[id_][9], np.float32)
+        ids, scores = store.atlas.search(vector, 2)
+        for found, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
+            if found and found not in state.searchable:
+                wrong.append((found, score))
+            elif found:
+                kept = np.frombuffer(state.memories[found][9], np.float32).astype(np.float64)
+                if abs(float(kept @ vector) / float(np.linalg.norm(vector)) - score) > 1e-3:
+                    wrong.append((found, score))
+    return wrong
 
 
 def with_topic(state: State, topic: str) -> set[int]:

@@ -21,7 +21,8 @@ from aeon_native import dispatch
 from tests.crash.conditions import Judge, Violation, judge_all, record
 from tests.crash.damage import Findings, flips, judge_damage, make_specimen, swaps, truncations
 from tests.crash.errors import faults, judge_fault
-from tests.crash.workloads import make_workload, plan, short_texts_inline
+from tests.crash.repairs import Repairs, deletions, judge_files, judge_repair, several
+from tests.crash.workloads import make_workload, plan, short_texts_inline, small_index
 
 _PASSES_MAX = 60  # of family C with new seeds, before a workload has nothing new to offer
 DAMAGE_PARTS = 8
@@ -76,12 +77,31 @@ def damage_task(rows: str, part: int, every: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def repair_task(rows: str, part: int, every: int) -> dict[str, Any]:
+    """One part of the repairs: after the same damage, each file gone, and several files damaged at once."""
+    specimen = make_specimen(rows)
+    repairs = Repairs()
+    gone = ((damage, None) for damage in deletions(specimen))
+    damages = itertools.chain(flips(specimen), truncations(specimen), swaps(specimen))
+    for damage, data in itertools.islice(itertools.chain(gone, damages), part, None, DAMAGE_PARTS * every):
+        judge_repair(specimen, damage, data, repairs)
+    for seed in range(part, 20_000 // every, DAMAGE_PARTS):
+        files, what = several(specimen, seed)
+        judge_files(specimen, files, what, repairs, None)
+    return {
+        "repaired": repairs.tested, "repaired whole": repairs.whole, "repaired with losses": repairs.lossy,
+        "violations": repairs.violations,
+    }  # fmt: skip
+
+
 def run_task(task: tuple[str, tuple[Any, ...]]) -> tuple[str, tuple[Any, ...], float, dict[str, Any]]:
     """Carry out one task in a worker."""
     name, arguments = task
     begin = time.perf_counter()
-    with short_texts_inline():
-        found = {"crash": crash_task, "faults": fault_task, "damage": damage_task}[name](*arguments)
+    with short_texts_inline(), small_index():
+        found = {"crash": crash_task, "faults": fault_task, "damage": damage_task, "repair": repair_task}[name](
+            *arguments
+        )
     return name, arguments, time.perf_counter() - begin, found
 
 
@@ -102,6 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--fault-workloads", type=int, default=6, help="workloads whose every fault is injected")
     parser.add_argument("--every", type=int, default=1, help="of faults and damage, take every so many-th only")
+    parser.add_argument(
+        "--only", default="", choices=("", "crash", "faults", "damage", "repair"), help="only these tasks"
+    )
     parser.add_argument("--json", default="", help="write the summary here as well")
     chosen = parser.parse_args(arguments)
     share = -(-chosen.images // chosen.workloads)
@@ -109,6 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     tasks: list[tuple[str, tuple[Any, ...]]] = [("crash", (chosen.seed + n, share)) for n in range(chosen.workloads)]
     tasks += [("faults", (chosen.seed + n, chosen.every)) for n in range(chosen.fault_workloads)]
     tasks += [("damage", (rows, part, chosen.every)) for rows in ("int8", "float32") for part in range(DAMAGE_PARTS)]
+    tasks += [("repair", (rows, part, chosen.every)) for rows in ("int8", "float32") for part in range(DAMAGE_PARTS)]
+    if chosen.only:
+        tasks = [task for task in tasks if task[0] == chosen.only]
     totals: Counter[str] = Counter()
     families: Counter[str] = Counter()
     violations: list[str] = []
@@ -132,7 +158,10 @@ def main(arguments: list[str] | None = None) -> int:
         for result in pool.imap_unordered(run_task, tasks):
             count(*result)
         extra = chosen.seed + chosen.workloads
-        while totals["distinct"] < chosen.images:  # some workloads have fewer states than their share
+        while totals["distinct"] < chosen.images and chosen.only in (
+            "",
+            "crash",
+        ):  # some workloads have fewer states than their share
             more = [("crash", (extra + n, share)) for n in range(chosen.jobs)]
             extra += chosen.jobs
             for result in pool.imap_unordered(run_task, more):
@@ -142,7 +171,9 @@ def main(arguments: list[str] | None = None) -> int:
         "images": totals["tested"], "distinct images": totals["distinct"], "recovered stores": totals["recovered"],
         "families": dict(sorted(families.items())), "workloads": len(seeds), "seeds": sorted(seeds),
         "faults injected": totals["faults"], "files damaged": totals["damaged"], "damage refused at open": totals["refused"],
-        "damage reported": totals["reported"], "damage in padding": totals["padding"], "seconds": round(seconds),
+        "repaired": totals["repaired"], "repaired whole": totals["repaired whole"],
+        "repaired with losses": totals["repaired with losses"], "damage reported": totals["reported"],
+        "damage in padding": totals["padding"], "seconds": round(seconds),
         "images per second": round(totals["tested"] / seconds), "violations": violations,
     }  # fmt: skip
     if chosen.json:

@@ -25,16 +25,17 @@ from aeon import manifest as manifests
 from aeon.blob_arena import BlobArena, encode_blob
 from aeon.engine import Engine
 from aeon.errors import AeonError, CorruptionError
-from aeon.format import EVENT, FILE_HEADER, FRAME, MANIFEST_HEADER, SEGMENT_HEADER, FileKind
+from aeon.format import EVENT, FILE_HEADER, FRAME, MANIFEST_HEADER, RECORDS, SEGMENT_HEADER, FileKind
 from aeon.generation_files import MappedFile
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import decode_blob_ref, decode_commit, decode_extra, encode_extra, encode_forget, encode_remember
+from aeon.page_file import decode_pages
 from aeon.trace import Event, Names
 from aeon.wal import SegmentReader, decode_segment_header, encode_segment_header
 from aeon_native import dispatch
 from tests.crash.backends import STORE, MemoryFileSystem
 from tests.crash.damage import Specimen, make_specimen
-from tests.crash.workloads import short_texts_inline
+from tests.crash.workloads import short_texts_inline, small_index
 
 UUID = bytes(range(16))
 _NUMBERS = (
@@ -157,7 +158,11 @@ def _map_file(kind: FileKind) -> Callable[[bytes], object]:
         files.mkdir(STORE)
         files.write_file(f"{STORE}/file", data)
         return MappedFile(
-            files, STORE, UUID, kind, FileEntry("file", len(data), max(0, len(data) - FILE_HEADER.size) // 8)
+            files,
+            STORE,
+            UUID,
+            kind,
+            FileEntry("file", len(data), max(0, len(data) - FILE_HEADER.size) // RECORDS[kind].size),
         ).content()
 
     return call
@@ -227,9 +232,7 @@ def make_targets() -> dict[str, Target]:
         UUID, 4, "int8", "", 5, 1, 7, 9, 3, {FileKind.BLOBS: FileEntry("gen-000001/blobs.arena", 64, 0)}
     )
     blob = encode_blob(remember[1], 7, 3) + remember[1]
-    events = bytearray(find["gen-000002/event-deaths.tbl"])
-    events[16:32] = UUID
-    _repair_file(events)
+    pages = [data[FILE_HEADER.size :] for path, data in find.items() if path.endswith("pages.tbl")]
     targets = {
         "manifest": Target(
             [find["MANIFEST"], manifests.encode(manifest)],
@@ -247,15 +250,22 @@ def make_targets() -> dict[str, Target]:
         "blob": Target([blob], _read_blob, (CorruptionError,), _repair_blob),
         "event": Target([find["gen-000001/events.arena"][64:192]], _read_event, ()),
         "names": Target([names], lambda d: Names(d, "names"), (CorruptionError,)),
-        "table": Target([bytes(events)], _map_file(FileKind.EVENT_DEATHS), (CorruptionError,), _repair_file),
         "apply": Target(commits, _apply(specimen), (ValueError, CorruptionError)),
     }
+    for kind in (kind for kind in RECORDS if FileKind.EVENT_DEATHS <= kind != FileKind.SALIENCE):
+        name = kind.name.lower().replace("_", "-")
+        table = bytearray(find[f"gen-000002/{name}.tbl"])
+        table[16:32] = UUID
+        _repair_file(table)
+        targets[f"table {name}"] = Target([bytes(table)], _map_file(kind), (CorruptionError,), _repair_file)
+    if pages:  # the NumPy twins make none
+        targets["pages"] = Target(pages, lambda d: decode_pages(np.frombuffer(d, np.uint8)), (ValueError,))
     for name in ("gen-000001/codes.arena", "gen-000001/events.arena", "gen-000001/rows.arena", "gen-000002/keys.tbl"):
         targets[f"open {name}"] = _open(specimen, f"{STORE}/{name}", _repair_file)
     return targets
 
 
-WEIGHTS = {"apply": 0.1, "table": 0.4, "segment": 0.5}  # the slow ones get fewer inputs; "open" ones a hundredth
+WEIGHTS = {"apply": 0.1, "segment": 0.5, "pages": 0.3}  # the slow ones get fewer inputs; "open" ones a hundredth
 
 
 # -- mutations ----------------------------------------------------------------------------------------------------
@@ -318,7 +328,7 @@ _targets: dict[str, Target] = {}
 def _start() -> None:
     dispatch.start()
     dispatch.wait()
-    with short_texts_inline():
+    with short_texts_inline(), small_index():
         _targets.update(make_targets())
 
 
@@ -342,7 +352,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     _start()
     names = [name for name in _targets if name.startswith(chosen.only)]
-    weights = [WEIGHTS.get(name, 0.01 if name.startswith("open") else 1.0) for name in names]
+    weights = [
+        WEIGHTS.get(name, 0.01 if name.startswith("open") else 0.1 if name.startswith("table") else 1.0)
+        for name in names
+    ]
     batches = -(-chosen.inputs // _BATCH)
     tasks = [
         (name, chosen.seed + (at << 8) + n)

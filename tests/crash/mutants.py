@@ -3,8 +3,8 @@
 Every sync, every order of two writes, and every checksum of the write path and of recovery has its mutant. `old` must stand
 exactly once in its file (a test holds that), so that a mutant never silently stops to mutate.
 
-Left out are changes that cannot matter: a sync directly behind another of the same file; the sync of the directory after
-old segments were deleted.
+Left out are changes that cannot matter: a sync directly behind another of the same file; `staging`'s sync of a directory whose
+MANIFEST was synced into it just before; the sync of the directory after old segments were deleted.
 """
 
 # ruff: noqa: E501 - one mutant a line reads as the table that it is
@@ -122,4 +122,18 @@ MUTANTS = (
     Mutant("a compaction keeps what was forgotten", 'checkpoint', '        gone = (self._deaths != 0) & (self._deaths < SUPERSEDED)\n', '        gone = np.zeros(len(self._deaths), bool)\n'),
     Mutant("the MANIFEST is swapped before the generation is mapped", 'upkeep', '            new = self._build(store, old, manifest)\n', '            manifests.store(store._files, store._root, manifest)\n            raise NoSpaceError\n'),
     Mutant("the old generation goes before the MANIFEST is swapped", 'upkeep', '            manifests.store(store._files, store._root, manifest)\n            self._publish(store, wal, old, new)\n            old.atlas.stop_background()\n            store._engine.atlas.start_index()\n            removed = remove_leftovers(store._files, store._root, store._engine)\n', '            self._publish(store, wal, old, new)\n            old.atlas.stop_background()\n            store._engine.atlas.start_index()\n            removed = remove_leftovers(store._files, store._root, store._engine)\n            manifests.store(store._files, store._root, manifest)\n'),
+    # -- backup and repair ---------------------------------------------------------------------------------------
+    Mutant("the names in a copy are not synced", "staging", "                files.fsync_dir(f\"{made}/{name}\")\n", "                pass\n"),
+    Mutant("a copy's name is not synced", "staging", "    files.fsync_dir(parent(target))\n", "    pass\n"),
+    Mutant("a failed copy is left there", "staging", "            remove_tree(files, made)\n", "            files.rename(made, target)\n"),
+    Mutant("copied files are not synced", "backups", "                target.fsync()\n            finally:\n                target.close()\n        finally:\n            source.close()\n        self._counted", "                pass\n            finally:\n                target.close()\n        finally:\n            source.close()\n        self._counted"),
+    Mutant("a copied log is not synced", "backups", "                write_fully(file, data, 0)\n                file.fsync()\n", "                write_fully(file, data, 0)\n"),
+    Mutant("a checkpoint during a copy is not noticed", "backups", "            if manifests.load(self._files, self._root) == manifest:\n                self._finish", "            if True:\n                self._finish"),
+    Mutant("texts ahead of their commit are not copied", "backups", "        self._copy_texts_ahead(manifest)\n", ""),
+    Mutant("a frame that is being written is copied", "backups", "                data = data[: reader.offset]", "                data = data + b'garbage'"),
+    Mutant("what repair writes is not synced", "repairing", "                writer.sync()\n", "                pass\n"),
+    Mutant("repair believes every blob", "salvage", "        return (id_, lsn, end) if dispatch.kernels.crc32c(data[at + 4 : end]) == crc else None\n", "        return id_, lsn, end\n"),
+    Mutant("repair has no doubts about a gap", "salvage", "            self._doubt_before_lsn = max(self._doubt_before_lsn, gap.first)\n", ""),
+    Mutant("repair forgets links", "salvage", "                    self.changes.append((lsn, bytes(blob)))\n", "                    pass\n"),
+    Mutant("repair gives ids out again", "repairing", "next_id=salvage.next_id,", "next_id=salvage.manifest.next_id,"),
 )  # fmt: skip

@@ -8,9 +8,9 @@ import pytest
 from aeon.errors import CorruptionError
 from aeon.trace import Names
 from tests.crash.fuzz import Target, fuzz, make_targets
-from tests.crash.workloads import short_texts_inline
+from tests.crash.workloads import short_texts_inline, small_index
 
-with short_texts_inline():
+with short_texts_inline(), small_index():
     TARGETS = make_targets()
 
 

@@ -37,9 +37,9 @@ _SCRIPT = """
 import sys
 from aeon.files import OsFileSystem
 from tests.crash import workloads
-from tests.crash.workloads import Runner, make_workload, short_texts_inline
+from tests.crash.workloads import Runner, make_workload, short_texts_inline, small_index
 workloads.STORE = sys.argv[1]
-with short_texts_inline():
+with short_texts_inline(), small_index():
     runner = Runner(make_workload(0), OsFileSystem())
     runner.run()
     runner.store.close()
@@ -106,7 +106,7 @@ def test_under_strace_each_change_of_the_directory_is_one_that_the_seam_was_aske
         pytest.skip(f"strace cannot trace here: {probe.stderr.decode(errors='replace').strip()[:100]}")
     subprocess.run(
         ["strace", "-f", "-yy", "-s", "0", "-e", f"trace={calls}", "-o", str(trace), sys.executable, "-c", _SCRIPT, str(store)],
-        cwd=REPOSITORY, check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY), "AEON_KERNELS": "reference"},
+        cwd=REPOSITORY, check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     lines = [line for line in trace.read_text(errors="replace").splitlines() if str(store) in line]
     counted = {
