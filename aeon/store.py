@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -555,7 +556,7 @@ class Store(Consolidation):
         found: list[NDArray[np.int64]] = []
         count = 0
         for part, last in lineage(view, number):
-            for indexes in current_events(view, part):
+            for indexes in current_events(view, part, wanted or 0):
                 if last:
                     indexes = indexes[trace.take(indexes, "id") <= np.uint64(last)]
                 if hidden_from is not None:
@@ -573,7 +574,7 @@ class Store(Consolidation):
             chosen = chosen[-wanted:]
         engine = view.engine
         ids = trace.take(chosen, "id").tolist()
-        return [Memory(engine, index, id_) for index, id_ in zip(chosen.tolist(), ids, strict=True)]
+        return list(map(Memory, repeat(engine), chosen.tolist(), ids))
 
     def memories(
         self,
