@@ -36,7 +36,7 @@ def history(view: View, session: str, limit: int | None, before: int | None) -> 
     found: list[NDArray[np.int64]] = []
     count = 0
     for part, last in lineage(view, number):
-        for indexes in current_events(view, part):
+        for indexes in current_events(view, part, wanted or 0):
             if last:
                 indexes = indexes[trace.take(indexes, "id") <= np.uint64(last)]
             if hidden_from is not None:

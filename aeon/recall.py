@@ -298,12 +298,16 @@ def _namespaces(view: View, filters: Filters) -> NDArray[np.uint32] | None:
     return np.array([n for n, parts in enumerate(names) if parts[:depth] == filters.namespace], np.uint32)
 
 
-def current_events(view: View, session: int) -> Iterator[NDArray[np.int64]]:
-    """Indexes of a session's current events, in blocks: the newest block first, increasing within a block."""
+def current_events(view: View, session: int, block: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Indexes of a session's current events, in blocks: the newest block first, increasing within a block.
+
+    block : size of the first one, at most _BLOCK; 0 = that.
+    """
     trace = view.engine.trace
     end = trace.session_count(session)
+    size = min(block or _BLOCK, _BLOCK)
     while end > 0:
-        start = max(0, end - _BLOCK)
+        start, size = max(0, end - size), _BLOCK
         indexes = trace.session_events(session, start, end)
         indexes = indexes[indexes < view.events]
         yield indexes[alive_mask(view, indexes)]

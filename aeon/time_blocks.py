@@ -10,6 +10,7 @@ A block never changes once it is made, and the counts that show it are raised la
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from aeon.trace import Trace
 
 BLOCK_ROWS = 1024
-CENTROIDS = 16  # of a block; with PROBES recall@10 is 0.97 on the dialogue turns in time order (docs/decisions/0006)
-PROBES = 96  # centroids whose rows are scored
+CENTROIDS = (
+    16  # of a block; with PROBES_MIN recall@10 is 0.97 on the dialogue turns in time order (docs/decisions/0006)
+)
+PROBES_MIN = 96  # centroids whose rows are scored, at least; they grow with the square root of the centroids
 _ROUNDS = 3  # of k-means within a block
 _ALL = np.empty(0, np.uint8)
 
@@ -53,6 +56,11 @@ class Blocks(NamedTuple):
     def rows(self) -> int:
         """Rows below it are in blocks."""
         return self.made * BLOCK_ROWS
+
+    @property
+    def probes(self) -> int:
+        """How many centroids a search looks into if it does not say: what matches is scattered over more of them."""
+        return max(PROBES_MIN, math.ceil(3 * math.sqrt(self.made * CENTROIDS)))
 
 
 def _columns(count: int, stride: int) -> list[tuple[str, tuple[int, ...]]]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from aeon.engine import View
 from aeon.recall import Filters, select
 from aeon.results import Episode, Hit
-from aeon.time_blocks import PROBES, best_groups, rows_of
+from aeon.time_blocks import best_groups, rows_of
 
 _FEW_ROWS = 16_384  # so many rows of a session are scored outright
 
 
-def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, probes: int = PROBES) -> list[Hit]:
+def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, probes: int | None = None) -> list[Hit]:
     """Return the k best current memories through the time blocks, best first; fewer only if fewer pass the filters.
 
-    query : float32[dim]. probes : groups of some 64 rows that are scored; more find more. Where the filters leave too few
-    of them, more are looked at.
+    query : float32[dim]. probes : groups of some 64 rows that are scored; more find more; None = `Blocks.probes`. Where
+    the filters leave too few of them, more are looked at.
     """
     engine = view.engine
     atlas, trace = engine.atlas, engine.trace
@@ -39,6 +37,7 @@ def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, pro
             allowed &= blocks.until[: blocks.made] >= filters.since
         if filters.until is not None:
             allowed &= blocks.since[: blocks.made] < filters.until
+    probes = blocks.probes if probes is None else probes
     newest = np.arange(blocks.rows, view.rows)
     while True:
         groups = best_groups(blocks, query, probes, allowed)
@@ -87,7 +86,7 @@ def timeline(
 
     within : memories that score less than the best one times this are left out.
     """
-    hits = search(view, query, k, replace(filters), PROBES)
+    hits = search(view, query, k, filters)
     if not hits:
         return []
     near = [hit for hit in hits if hit.score >= hits[0].score * within]

@@ -18,7 +18,6 @@ from aeon.graph import Edges, Ids, joined
 from aeon.recall import select_alive
 from aeon.results import Duplicates, Edge, Episode, Hit, Memory
 from aeon.salience import Salience
-from aeon.time_blocks import PROBES
 
 Direction = Literal["out", "in", "both"]
 _DIRECTIONS: dict[str, Callable[[View, Ids, traversal.Kinds], Edges]] = {
@@ -219,16 +218,18 @@ class TraceView:
         since: Any = None,
         until: Any = None,
         session: str | Sequence[str] | None = None,
-        probes: int = PROBES,
+        probes: int | None = None,
         archived: bool = False,
     ) -> list[Hit]:
         """Return the `k` memories nearest to `query` through the time blocks, best first; filters as in `Store.recall`.
 
         A stretch of time costs what is in it, whatever the size of the store. probes : groups of some 64 memories that
-        are scored (docs/decisions/0006 has the curve of recall). The first call makes the blocks: some 3 ms each.
+        are scored, None = as many as the size of the store asks for (docs/decisions/0006 has the curve of recall). The
+        first call makes the blocks: some 3 ms each.
         """
         view = self._view()
-        count, most = intake.check_count(k, "k"), intake.check_count(probes, "probes")
+        count = intake.check_count(k, "k")
+        most = None if probes is None else intake.check_count(probes, "probes")
         filters = intake.make_filters(session, None, None, since, until, None, archived)
         return timeline.search(view, self._as_query(query), count, filters, most)
 
