@@ -101,7 +101,8 @@ class Upkeep:
             return CompactReport(
                 generation=new.manifest.generation, memories=new.manifest.files[FileKind.EVENTS].count, dropped=gone,
                 bytes_before=before, bytes_after=_disk_bytes(new), seconds=time.perf_counter() - begin,
-                pauses=(self._pauses[0], self._pauses[1]), files_removed=tuple(removed), purged=purge, held_by_readers=old() is not None,
+                pauses=(self._pauses[0], self._pauses[1]), files_removed=tuple(removed), purged=purge,
+                held_by_readers=old() is not None,
             )  # fmt: skip
 
     def run_if_due(self, store: Store) -> None:
