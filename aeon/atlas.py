@@ -8,6 +8,7 @@ background, follows every commit, and its newest rows, which are in no page yet,
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 import threading
@@ -49,6 +50,7 @@ _VERIFY_EVERY = 16  # searches, to one chunk: a tenth of a millisecond or two, u
 _Block = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # ids, codes, scales, deaths
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
+_NO_ROWS = np.empty(0, np.int64)
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
 
 
@@ -115,6 +117,8 @@ class Atlas:
         self._deaths_lock = threading.Lock()
         self._looked = 0
         self._whole = False  # every mapped row was verified
+        self._ended_rows: list[int] = []  # rows that ended since the generation was written, in the order of
+        self._ended_lsns: list[int] = []  # these LSNs: pages may have lost them, and an older snapshot sees them
         self._index: PageIndex | None = None
         self._curve: Curve = probing.UNMEASURED
         self._efforts: dict[tuple[float | None, int, int | None], Effort] = {}
@@ -186,6 +190,8 @@ class Atlas:
         """Take a row out of every search that begins at `lsn` or later."""
         array, position = self.deaths.locate(row)
         if not array[position]["lsn"]:
+            self._ended_rows.append(row)
+            self._ended_lsns.append(lsn)
             array[position] = lsn
             index = self._index
             if index is not None and row < index.rows:
@@ -304,6 +310,7 @@ class Atlas:
             or 4 * k > rows
             or rows > snapshot.reach
             or not self._all_verified
+            or len(self._ended_after(lsn, rows))
         ):
             return self._with_ids(queries, k, *self.search_many(
                 queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target, beam=beam
@@ -376,11 +383,20 @@ class Atlas:
         """Search the pages and what is in none yet; looks at more pages until k rows are found or none is left."""
         snapshot = index.snapshot
         k = scores.shape[1]
+        stop = min(rows, snapshot.reach)
+        # Looked at after the snapshot was taken: what it has lost by then stands here.
+        ended = self._ended_after(lsn, stop)
         allowed = _ALL if among is None else _bitmap(among, rows)
+        scanned_from, scanned = stop, among
+        if len(ended):
+            if among is not None:
+                ended = ended[np.isin(ended, among)]
+            allowed = _without(allowed, ended, rows)
+            scanned_from, scanned = 0, np.concatenate([ended, _tail(among, stop, rows)])
         while True:
-            if rows > snapshot.reach:
+            if scanned_from < rows:
                 for n, query in enumerate(queries):
-                    counts[n] = self._scan(query, snapshot.reach, rows, lsn, among, scores[n], found[n])
+                    counts[n] = self._scan(query, scanned_from, rows, lsn, scanned, scores[n], found[n])
             self._search_pages(snapshot, queries, effort, rows, lsn, allowed, scores, found, counts)
             if effort.probes >= snapshot.pages or counts.min() >= k:
                 break
@@ -411,6 +427,15 @@ class Atlas:
         )
         if bad >= 0:
             raise refuse_vector(queries, bad, "query")
+
+    def _ended_after(self, lsn: int, stop: int) -> NDArray[np.int64]:
+        """Rows below `stop` that ended after `lsn`, increasing: int64[n]."""
+        lsns = self._ended_lsns
+        count = len(lsns)
+        if not count or lsns[count - 1] <= lsn:
+            return _NO_ROWS
+        found = np.array(self._ended_rows[bisect.bisect_right(lsns, lsn, 0, count) : count], np.int64)
+        return np.sort(found[found < stop])
 
     def _scan(
         self, query: NDArray[np.float32], first: int, stop: int, lsn: int, among: NDArray[np.int64] | None,
@@ -760,6 +785,17 @@ class Atlas:
         ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
         dispatch.kernels.rows_checksum(codes, ids, scales, out)
         return out
+
+
+def _without(allowed: NDArray[np.uint8], rows: NDArray[np.int64], stop: int) -> NDArray[np.uint8]:
+    """A bitmap of the rows below `stop` without `rows`; an empty one allowed every row."""
+    mask = np.ones(stop, bool) if not len(allowed) else np.unpackbits(allowed, count=stop, bitorder="little")
+    mask[rows] = 0
+    return np.packbits(mask, bitorder="little")
+
+
+def _tail(among: NDArray[np.int64] | None, first: int, stop: int) -> NDArray[np.int64]:
+    return np.arange(first, stop) if among is None else among[np.searchsorted(among, first) :]
 
 
 def _bitmap(rows: NDArray[np.int64], stop: int) -> NDArray[np.uint8]:

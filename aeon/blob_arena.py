@@ -44,6 +44,7 @@ class BlobArena:
         self._data: NDArray[np.uint8] = mapped.data if mapped else np.empty(0, np.uint8)
         self.path = mapped.path if mapped else ahead_path
         self.end = self._start + len(self._data)
+        self._ahead = memoryview(b"")  # the file from its start, as far as texts by reference reach
         self.ahead_end = 0  # end of the furthest text by reference beyond the mapping; 0 = none
         self.tail: list[bytes] = []
         self.tail_lsns: list[int] = []
@@ -106,18 +107,27 @@ class BlobArena:
         return text
 
     def _read_ahead(self, offset: int, count: int) -> memoryview:
-        """Read a record that the mapping does not cover yet."""
-        try:
-            file = self._files.open(self.path)
-        except FileNotFoundError as error:
-            raise CorruptionError(self.path, offset, expected=f"a text of {count} bytes", found="no file") from error
-        try:
-            record = file.pread(BLOB.size + count, offset)
-        finally:
-            file.close()
-        if len(record) != BLOB.size + count:
-            raise CorruptionError(self.path, offset, expected=f"a text of {count} bytes", found=f"{len(record)} bytes")
-        return memoryview(record)
+        """Borrow a record that the generation's mapping does not cover, from one that does.
+
+        It is kept: a compaction deletes the file while results and readers still refer to it.
+        """
+        end = offset + BLOB.size + count
+        if end > len(self._ahead):
+            try:
+                file = self._files.open(self.path)
+            except FileNotFoundError as error:
+                raise CorruptionError(
+                    self.path, offset, expected=f"a text of {count} bytes", found="no file"
+                ) from error
+            try:
+                size = file.size()
+                if size < end:
+                    found = f"{max(0, size - offset)} bytes"
+                    raise CorruptionError(self.path, offset, expected=f"a text of {count} bytes", found=found)
+                self._ahead = memoryview(file.map(end))
+            finally:
+                file.close()
+        return self._ahead[offset:end]
 
 
 def encode_blob_ref(offset: int, count: int, header: bytes) -> bytes:

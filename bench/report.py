@@ -105,6 +105,33 @@ def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
                 f"{r['rows']:,} x {r['dim']}, {r['note']}: recall@10 {r['recall@10']:.4f}, {r['over_scan']:.1f}x as fast as "
                 f"a scan of all ({_number(r['scan_us'])} us)",
             )  # fmt: skip
+        case "compaction":
+            return (
+                "`compact`, every sync", figure, spread, f"{r['events']:,} events down to {r['left']:,}, {r['note']}"
+            )  # fmt: skip
+        case "pause":
+            return (
+                f"writers held up by the {r['note']}",
+                figure,
+                spread,
+                "20,000 rows and more, a busy writer",
+            )
+        case "search_tail":
+            return (
+                "`atlas.search` during compactions, P99.9", figure, "",
+                f"{r['rows']:,} rows x {r['dim']}; quiet {_number(r['quiet'])} us ({r['ratio']:.1f}x)",
+            )  # fmt: skip
+        case "two_readers":
+            return "two reading threads", figure, spread, f"{r['over_one']:.2f}x one"
+        case "beside_writer":
+            return "one reading thread beside a writer", figure, spread, f"{r['over_quiet']:.2f}x of quiet"
+        case "pin":
+            return (
+                "pin and unpin, P99", figure, "",
+                f"{r['threads']} threads, a writer that compacts; {r['torn']} of {r['checked']:,} checked reads torn",
+            )  # fmt: skip
+        case "zero_copy":
+            return "10 MB of rows to NumPy", figure, spread, str(r["note"])
     return None
 
 

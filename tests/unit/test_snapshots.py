@@ -111,6 +111,18 @@ def test_the_old_generation_goes_with_its_last_reader(store: aeon.Store, ids: li
     assert not store.compact().held_by_readers
 
 
+def test_a_long_text_outlives_the_file_it_was_written_ahead_into(
+    store: aeon.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aeon.store.TEXT_BYTES_INLINE", 100)
+    for round_ in range(2):
+        long = store.remember(f"{round_} " * 200, vector(1))
+        held, pin = store.get(long), store.pin()
+        with aeon.open(tmp_path / "agent.aeon", read_only=True) as reader:
+            store.compact()
+            assert held.text == bytes(pin.text(long)).decode() == reader.get(long).text == f"{round_} " * 200
+
+
 # -- as_of ----------------------------------------------------------------------------------------------------------
 
 
