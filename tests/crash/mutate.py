@@ -21,7 +21,13 @@ from pathlib import Path
 from tests.crash.mutants import MUTANTS, Mutant
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SUITE = ("test_defects.py", "test_damage.py", "test_copies.py", "test_repair.py", "test_crash_states.py")  # the quickest first
+SUITE = (
+    "test_defects.py",
+    "test_damage.py",
+    "test_copies.py",
+    "test_repair.py",
+    "test_crash_states.py",
+)  # the quickest first
 _SECONDS_MAX = 900  # a mutant that hangs is caught
 
 

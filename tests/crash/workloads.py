@@ -221,5 +221,3 @@ class Runner:
         if self.store.durable_lsn > self.durable:
             self.durable = self.store.durable_lsn
             self.promise("durable", self.durable)
-
-
