@@ -28,6 +28,7 @@ _WRITERS = 4
 _MIX = (
     ("remember", 30), ("upsert", 12), ("many", 8), ("forget", 8), ("forget_topic", 2), ("transaction", 6), ("abort", 2),
     ("checkpoint", 1), ("compact", 1), ("purge", 1), ("flush", 2), ("link", 6), ("unlink", 2), ("archive", 2), ("restore", 1),
+    ("branch", 1),
 )  # fmt: skip
 
 

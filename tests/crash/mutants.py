@@ -135,5 +135,10 @@ MUTANTS = (
     Mutant("repair believes every blob", "salvage", "        return (id_, lsn, end) if dispatch.kernels.crc32c(data[at + 4 : end]) == crc else None\n", "        return id_, lsn, end\n"),
     Mutant("repair has no doubts about a gap", "salvage", "            self._doubt_before_lsn = max(self._doubt_before_lsn, gap.first)\n", ""),
     Mutant("repair forgets links", "salvage", "                    self.changes.append((lsn, bytes(blob)))\n", "                    pass\n"),
+    Mutant("repair forgets links of the log", "salvage", "                        self.changes.append((number, bytes(operation.blob)))\n", "                        pass\n"),
+    Mutant("repair does not ask the tables for a damaged link", "salvage", "            self.changes = operations_of(links, archived, known.kind_name, branches)\n", "            pass\n"),
+    Mutant("repair takes no branches from the names", "salvage", "known.kind_name, branches)", "known.kind_name, [])"),
+    Mutant("repair lists no lost links", "salvage", "        for damage in unexplained:\n            self.lost.append(", "        for damage in ():\n            self.lost.append("),
+    Mutant("repair drops the counts of recalls", "repairing", "        if len(self._salvage.salience):\n", "        if False:\n"),
     Mutant("repair gives ids out again", "repairing", "next_id=salvage.next_id,", "next_id=salvage.manifest.next_id,"),
 )  # fmt: skip

@@ -26,6 +26,7 @@ SUITE = (
     "test_damage.py",
     "test_copies.py",
     "test_repair.py",
+    "test_repair_graph.py",
     "test_crash_states.py",
 )  # the quickest first
 _SECONDS_MAX = 900  # a mutant that hangs is caught
