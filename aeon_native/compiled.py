@@ -26,6 +26,7 @@ from .sketch import (
     rotate_rows,
     search_pages,
 )
+from .working_set import likeness, nearest, rescore
 
 __all__ = [
     "clear_lanes",
@@ -43,11 +44,14 @@ __all__ = [
     "gather_f32",
     "gather_int8",
     "insert_rows",
+    "likeness",
+    "nearest",
     "nearest_pages",
     "normalize",
     "prepare_query",
     "quantize",
     "records_checksum",
+    "rescore",
     "rotate_rows",
     "rows_checksum",
     "rows_verify",
