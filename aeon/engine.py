@@ -6,6 +6,7 @@ rebuilds is what was there. One thread applies at a time, in the order of LSNs; 
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -31,6 +32,9 @@ _PRIVATE = (
 )  # changed in memory while the file stays as it is
 
 
+_serials = itertools.count(1)
+
+
 class View(NamedTuple):
     """A consistent snapshot: everything up to one commit. Valid for as long as it is held."""
 
@@ -48,9 +52,11 @@ class Engine:
     Attributes
     ----------
     live, vectors : how many memories, and how many with a vector, are alive and current.
+    serial : no other engine of this process has it; what was learned of one engine's rows is void in another.
     """
 
     def __init__(self, files: FileSystem, root: str, manifest: Manifest) -> None:
+        self.serial = next(_serials)
         self.manifest = manifest
         self._root = root
         mapped = {

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.engine import View, alive_mask
+from aeon.engine import Engine, View, alive_mask
 from aeon.errors import FilterError
 from aeon.format import OpFlag
 from aeon.results import Hit
@@ -162,6 +162,14 @@ def recall(
         if want >= available:
             return hits
         want = min(8 * want, available)
+
+
+def as_hits(engine: Engine, ids: NDArray[np.uint64], scores: NDArray[np.float32]) -> list[Hit]:
+    """Hits of what a search found; an id of 0 ends the list."""
+    index_of = engine.trace.index_of
+    return [
+        Hit(engine, index_of(id_), id_, score) for id_, score in zip(ids.tolist(), scores.tolist(), strict=True) if id_
+    ]
 
 
 def search_batch(

@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,11 @@ from aeon.files import FileSystem, Lock
 from aeon.format import TEXT_BYTES_INLINE, OpFlag
 from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
-from aeon.options import Options, check_recall_target
+from aeon.options import Options, SlbMode, check_recall_target, check_slb
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine, remove_leftovers
 from aeon.results import CheckReport, Hit, Memory, SessionInfo, Stats
+from aeon.slb import Slb
 from aeon.transaction import Transaction
 from aeon.wal import Wal
 from aeon_native import dispatch
@@ -77,6 +79,7 @@ class Store:
         self._commits = 0
         self._efforts = tuple(Effort(exact, options.recall_target) for exact in (False, True))
         self.recovery = recovery
+        self.slb = Slb(self._view, engine.atlas.dim, bytes_max=options.slb_bytes_max, shared=options.slb_shared)
         if engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()
         _open_stores.add(self)
@@ -466,6 +469,9 @@ class Store:
         roles: str | Sequence[str] | None = None,
         exact: bool = False,
         recall_target: float | None = None,
+        asked_in: str | None = None,
+        context: float = 0.0,
+        slb: SlbMode | None = None,
     ) -> list[Hit]:
         """Return the `k` memories nearest to `query`, best first; fewer only if fewer match.
 
@@ -477,6 +483,11 @@ class Store:
         since, until : since <= timestamp < until; microseconds or datetime.
         exact : score every row that passes the filters.
         recall_target : share of the exact result to find, on average, 0.8 to 0.999; None = as the store was opened with.
+        asked_in : the session whose turn this is, for `context` and `slb`; it filters nothing. None = `session`, if that
+            is one name.
+        context : 0 to 1, how much of the query is replaced by the mean of that session's recent turns.
+        slb : "off", "certified", "approximate" or "auto" (see `Options`); None = as the store was opened with. Without a
+            session nothing is cached. `Hit.answered` says what answered.
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
         Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: tens of microseconds
@@ -486,7 +497,21 @@ class Store:
         count = intake.check_count(k, "k")
         filters = intake.make_filters(session, namespace, where, since, until, roles)
         self._require_known_fields(view, filters)
-        return recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
+        vector, effort = self._as_query(query), self._effort(exact, recall_target)
+        mode = self._options.slb if slb is None else check_slb(slb)
+        ahead = None
+        if asked_in is not None:
+            intake.check_name(asked_in, "asked_in")
+        elif isinstance(session, str):
+            asked_in = session
+        if context:
+            share = intake.check_share(context, "context")
+            if asked_in is None:
+                raise InvalidInputError("context of which session? give asked_in= (or session= to search only there)")
+            vector, ahead = self.slb.context(view, asked_in, vector, share)
+        if mode == "off" or asked_in is None:
+            return recall(view, vector, count, filters, effort)
+        return self.slb.recall(view, vector, count, filters, effort, mode, asked_in, ahead)
 
     def _require_known_fields(self, view: View, filters: Filters) -> None:
         if filters.where is not None and self._options.unknown_fields == "error":
@@ -503,7 +528,15 @@ class Store:
             if self._embed is None:
                 raise self._embedder_missing("a vector as the query")
             return embed_texts(self._embed, [query], self._engine.atlas.dim)[0]
-        vectors = as_vectors(query, self._engine.atlas.dim, "query")
+        dim = self._engine.atlas.dim
+        if (
+            type(query) is np.ndarray
+            and query.shape == (dim,)
+            and query.dtype == np.float32
+            and query.flags.c_contiguous
+        ):
+            return query
+        vectors = as_vectors(query, dim, "query")
         if len(vectors) != 1:
             raise InvalidInputError(f"recall takes one query, not {len(vectors)}; atlas.search takes many")
         return vectors[0]
@@ -677,7 +710,7 @@ class Store:
     def stats(self) -> Stats:
         """Return figures of the store."""
         view = self._view()
-        return checks.measure(
+        measured = checks.measure(
             self._files,
             self._root,
             view,
@@ -686,6 +719,7 @@ class Store:
             read_only=self._wal is None,
             durable_lsn=self.durable_lsn,
         )
+        return replace(measured, slb=self.slb.stats())
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -701,6 +735,7 @@ class Store:
                 raise InvalidInputError("a store cannot be closed inside a transaction")
             self._unusable = f"{self._root} is closed"
             self._engine.atlas.stop_background()
+            self.slb.stop()
             try:
                 if self._wal is not None:
                     self._wal.close()

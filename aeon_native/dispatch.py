@@ -167,6 +167,7 @@ class Kernels(Protocol):
         scores: Array,
         rows: Array,
         out: Array,
+        ids: bool = False,
     ) -> int: ...
 
 

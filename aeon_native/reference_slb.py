@@ -94,7 +94,7 @@ def nearest(ring: Array, query: Array, count: int) -> tuple[int, float]:
 
 def rescore(
     ctx: Array, entry: Array, query: Array, limit: int, lsn: int, depth: int, prove: bool, scratch: Array,
-    scores: Array, rows: Array, out: Array,
+    scores: Array, rows: Array, out: Array, ids: bool = False,
 ) -> int:  # fmt: skip
     """Answer a query from a working set and from the rows that came since.
 
@@ -108,6 +108,7 @@ def rescore(
     scores, rows : float32[k], int64[k], C, written, best first
     out    : float64[3], C, written: cosine of both queries, 1.0 if the answer is proven to be that of all rows, and how
              many candidates were scored
+    ids    : put ids in the place of row numbers
 
     Returns how many results there are, or -1 if the query has no direction. Scores are those of `scan_int8` or `scan_f32`.
     """
@@ -158,6 +159,8 @@ def rescore(
     if at == m:
         proven = floats["outside"] == -np.inf or (count == k and float(scores.min()) > beyond)
     reference.finish_topk(scores, rows, count)
+    if ids:
+        rows[:count] = _records(ctx, rows[:count])[:, :8].copy().view(np.int64)[:, 0]
     out[:] = along / query_norm, proven, at
     return count
 

@@ -170,10 +170,10 @@ def _products(center, codes, unit, width, int8):
     types.int64(
         array(types.int64, 1), array(types.int64, 1), array(types.float32, 1), types.int64, types.uint64, types.int64,
         types.boolean, array(types.uint8, 1, True), array(types.float32, 1, True), array(types.int64, 1, True),
-        array(types.float64, 1, True),
+        array(types.float64, 1, True), types.boolean,
     )
 )  # fmt: skip
-def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows, out):
+def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows, out, ids):
     dim, k = query.shape[0], scores.shape[0]
     width = ctx[_DIM]
     if (
@@ -254,6 +254,9 @@ def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows,
     if at == m:
         proven = outside == -np.inf or (count == k and np.float64(scores[0]) > beyond)
     _sort(scores, rows, count)
+    if ids:
+        for j in range(count):
+            rows[j] = load_i64(_record_at(ctx, rows[j]))
     out[1] = 1.0 if proven else 0.0
     out[2] = at
     return count
@@ -261,7 +264,7 @@ def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows,
 
 def rescore(
     ctx: Array, entry: Array, query: Array, limit: int, lsn: int, depth: int, prove: bool, scratch: Array,
-    scores: Array, rows: Array, out: Array,
+    scores: Array, rows: Array, out: Array, ids: bool = False,
 ) -> int:  # fmt: skip
     if not (
         ctx.dtype is _INT64
@@ -273,7 +276,7 @@ def rescore(
         and out.dtype is _F64
     ):
         raise TypeError("rescore: an array of another type")
-    count: int = _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows, out)
+    count: int = _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows, out, ids)
     if count < -1:
         raise ValueError("rescore: malformed arguments")
     return count

@@ -136,6 +136,9 @@ class Rows:
         scores, rows, out = np.zeros(k, np.float32), np.zeros(k, np.int64), np.zeros(3)
         arguments = (self.ctx, entry, query, self.count, lsn, depth, prove, self.scratch, scores, rows, out)
         count = kernels.rescore(*arguments)
+        named = rows.copy()
+        kernels.rescore(*arguments[:-2], named, out, True)
+        assert (named[:count] == 1000 + rows[:count]).all()
         return list(zip(scores[:count].tolist(), rows[:count].tolist(), strict=True)), out.tolist()
 
 
