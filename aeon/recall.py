@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aeon.engine import Engine, View, alive_mask
 from aeon.errors import FilterError
 from aeon.format import OpFlag
-from aeon.results import Hit
+from aeon.results import Answered, Hit
 from aeon.trace import FIELDS_MAX
 from aeon.where import Where
 
@@ -150,13 +150,15 @@ def recall(
             query[None], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
+        if filters.where is None:
+            return as_hits(engine, ids[0], scores[0])
         hits: list[Hit] = []
         for id_, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True):
             if not id_:
                 return hits
             index = engine.trace.index_of(id_)
-            if filters.where is None or matches(view, index, filters.where):
-                hits.append(Hit(engine, index, id_, score))
+            if matches(view, index, filters.where):
+                hits.append(Hit(engine, id_, score))
                 if len(hits) == k:
                     return hits
         if want >= available:
@@ -164,12 +166,11 @@ def recall(
         want = min(8 * want, available)
 
 
-def as_hits(engine: Engine, ids: NDArray[np.uint64], scores: NDArray[np.float32]) -> list[Hit]:
-    """Hits of what a search found; an id of 0 ends the list."""
-    index_of = engine.trace.index_of
-    return [
-        Hit(engine, index_of(id_), id_, score) for id_, score in zip(ids.tolist(), scores.tolist(), strict=True) if id_
-    ]
+def as_hits(
+    engine: Engine, ids: NDArray[np.uint64], scores: NDArray[np.float32], answered: Answered = "atlas"
+) -> list[Hit]:
+    """Hits of what a search found; an id of 0 ends them."""
+    return [Hit(engine, id_, score, answered) for id_, score in zip(ids.tolist(), scores.tolist(), strict=True) if id_]
 
 
 def search_batch(

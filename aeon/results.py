@@ -138,13 +138,15 @@ class Hit(Memory):
     answered : by what: "atlas" (a search), or by the SLB: "exact", "certified" or "approximate" (see `aeon.slb`).
     """
 
-    answered: Answered = "atlas"
-
-    def __init__(self, engine: Engine, index: int, id_: int, score: float) -> None:
+    def __init__(self, engine: Engine, id_: int, score: float, answered: Answered = "atlas") -> None:
         self._engine = engine
-        self._index = index
         self.id = id_
         self.score = score
+        self.answered = answered
+
+    @cached_property
+    def _index(self) -> int:  # type: ignore[override]
+        return self._engine.trace.index_of(self.id)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the vector, as JSON-friendly values, with the score."""

@@ -13,21 +13,19 @@ An entry serves the views of the engine it came from, from its own LSN on. So an
 and a checkpoint or compaction, which makes a new engine, voids what was known; no entry holds an engine.
 
 Working sets are fetched ahead after a turn, on a thread of the SLB's own, and only in sessions whose queries are near one
-another: a stream without inertia pays a dictionary and one cosine.
+another: a stream without inertia pays a dictionary, and now and then a cosine.
 
-Locks: `_lock` guards the tables of sessions and answers, for some instructions at a time, and nothing is called while it
-is held. Reading takes none: entries are immutable and published by one assignment.
+One lock, held for some instructions at a time, guards what has to agree (evictions, bytes, the ring of `lookup`). Asking
+takes none: answers and sets are immutable, and one step of the interpreter puts them in place.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import queue
 import threading
-import time
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,37 +33,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.atlas import as_vectors
-from aeon.background import Background, Stopping
-from aeon.engine import View, is_alive
+from aeon.engine import Engine, View, is_alive
 from aeon.errors import ClosedError
+from aeon.intake import check_name
 from aeon.options import SlbMode
 from aeon.probing import RECALL_TARGET
 from aeon.recall import NO_FILTERS, Effort, Filters, as_hits, current_events, recall
-from aeon.results import Answered, Hit
-from aeon.slb_policy import Drift, Policy
+from aeon.results import Hit
+from aeon.slb_ahead import Ahead
+from aeon.slb_policy import LEAST, Drift, Policy
 from aeon.working_sets import WorkingSet, unit
 from aeon_native import dispatch
 
 logger = logging.getLogger("aeon.slb")
 
-RING, RING_SHARED = 64, 256  # answers of a session, and of all if they share (paper, section 4.3)
+RING, RING_SHARED = 64, 256  # answers of a session, and of all together if they share
 AHEAD_FROM_ROWS = 2048  # below, the Atlas scans all rows in the time a working set takes
 APPROXIMATE_TAU = 0.95
-_SETS = 4  # working sets of a session: those of its last turns
 _K_MAX = 64  # answers of more rows are the Atlas's
-_INERTIA = 0.8  # cosine of two turns from which on the next one is expected near by
+_INERTIA = 0.85  # cosine of two turns from which on the next one is expected near by
+_STEADY = 2  # so many near turns in a row
 _COMPLETE_ROWS_MAX = (
     1 << 18
 )  # up to here a set is made by an exact scan (3 ms) and can prove; "certified" always asks for it
-_QUEUE_MAX = 256
-_IDLE_S = 2.0
-_AUDIT_EVERY = 4  # sets that are not complete, or lie where nobody asked, tell nothing of recall by themselves
+_AUDIT_EVERY = 4  # an audit that needs an exact search of its own is done for one turn in so many
 _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two thirds
+_TIDY_EVERY = 8  # queries
+_ROOM = 16  # a ring is cut to its size when it is so much longer
 _BYTES_ANSWER, _BYTES_SESSION = 600, 2000
 
 
 class Answer(NamedTuple):
-    """What was found for one query. `events` are (index, id, score), known once it was repeated."""
+    """What was found for one query."""
 
     serial: int
     lsn: int
@@ -75,9 +74,7 @@ class Answer(NamedTuple):
     filters: Filters
     ids: NDArray[np.uint64]
     scores: NDArray[np.float32]
-    slot: int
     owner: str
-    events: tuple[tuple[int, int, float], ...] | None = None
 
 
 class Nearest(NamedTuple):
@@ -88,33 +85,31 @@ class Nearest(NamedTuple):
     scores: NDArray[np.float32]
 
 
-class _Sets(NamedTuple):
-    centers: NDArray[np.float32]  # [n, stride]
-    sets: tuple[WorkingSet, ...]
-
-
-_NO_SETS = _Sets(np.empty((0, 16), np.float32), ())
+_new_tuple = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
 class _Session:
-    """A ring of answers, found by the bytes of their query, and the working sets of the last turns."""
+    """A ring of answers, found by the bytes of their query, and the working set of the last turn."""
 
     __slots__ = (
-        "answers", "bytes", "dropped", "folded", "keys", "last", "name", "queued", "ring", "sets", "used", "wanted",
+        "answers", "bytes", "dropped", "folded", "fresh", "last", "name", "near", "queued", "ring", "size", "slots", "steady",
+        "wanted",
     )  # fmt: skip
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, bytes_: int) -> None:
         self.name = name
-        self.answers: dict[bytes, Answer] = {}
-        self.keys: list[bytes | None] = [None] * size  # by slot
-        self.used = 0  # slots given out so far; the next one is used % size
+        self.size = size
+        self.answers: dict[bytes, Answer] = {}  # oldest first
+        self.fresh: deque[bytes] = deque(maxlen=size)  # queries that the ring of `lookup` does not show yet
         self.ring: NDArray[np.float32] | None = None  # made by the first lookup
-        self.folded = 0  # slots given out that the ring shows
-        self.sets = _NO_SETS
-        self.last: NDArray[np.float32] | None = None
+        self.slots: list[bytes | None] = []
+        self.folded = 0  # queries that went into the ring so far
+        self.near: WorkingSet | None = None
+        self.last: bytes | None = None
+        self.steady = 0
         self.wanted: tuple[NDArray[np.float32], NDArray[np.float32], SlbMode] | None = None
         self.queued = self.dropped = False
-        self.bytes = _BYTES_SESSION
+        self.bytes = bytes_
 
 
 class Slb:
@@ -122,23 +117,30 @@ class Slb:
 
     Parameters
     ----------
-    view : the store's newest view; not kept alive. dim : length of the vectors.
+    view : bound method that returns the store's newest view; its owner is not kept alive. dim : length of the vectors.
     bytes_max : memory of all sessions. shared : one ring of answers for all sessions, besides their own.
     """
 
     def __init__(self, view: Callable[[], View], dim: int, *, bytes_max: int, shared: bool) -> None:
-        self._view = weakref.WeakMethod(view) if hasattr(view, "__self__") else lambda: view
+        self._view = weakref.WeakMethod(view)
         self._dim = dim
         self._bytes_max = bytes_max
+        self._answer_bytes = 4 * dim + _BYTES_ANSWER
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # least recently used first
-        self._shared = _Session("", RING_SHARED) if shared else None
-        self._bytes = 0
-        self._counts = {"atlas": 0, "exact": 0, "certified": 0, "approximate": 0}
-        self._evicted = self._fetched = 0
+        self._shared = _Session("", RING_SHARED, 0) if shared else None
+        self._bytes = self._evicted = self._fetched = 0
+        self._asked = self._exact = self._certified = self._approximate = 0
+        self._noted = (0, 0)  # (asked, hits) that drift knows of
         self._policy, self._drift = Policy(), Drift()
-        self._ahead = _Ahead()
-        self._answer_bytes = 4 * dim + _BYTES_ANSWER
+        myself = weakref.ref(self)
+
+        def fetch(session: _Session) -> None:
+            slb = myself()
+            if slb is not None:
+                slb._fetch(session)
+
+        self._ahead = Ahead(fetch)
 
     # -- recall -------------------------------------------------------------------------------------------------
 
@@ -148,187 +150,209 @@ class Slb:
     ) -> list[Hit]:  # fmt: skip
         """`recall.recall` for a query asked in the session `name`; what it finds serves that session again.
 
-        ahead : where the next query is expected, float32[dim]; None = near this one if the last two were near.
+        ahead : where the next query is expected, float32[dim]; None = near this one if the last ones were near.
         """
-        session = self._sessions.get(name) or self._open(name)
+        sessions = self._sessions
+        session = sessions.get(name)
+        if session is None:
+            session = self._open(name)
+        else:
+            try:  # noqa: SIM105 - `suppress` would take longer than all of this
+                sessions.move_to_end(name)
+            except KeyError:  # evicted meanwhile
+                pass
+        asked = self._asked = self._asked + 1
+        engine = view.engine
         key = query.tobytes()
         answer = session.answers.get(key)
         if answer is None and self._shared is not None:
             answer = self._shared.answers.get(key)
-        if answer is not None and answer.k == k and answer.serial == view.engine.serial:
-            hits = self._repeat(session, key, answer, view, query, k, filters, effort)
+        if answer is not None and answer.k == k and answer.serial == engine.serial:
+            hits = self._repeat(session, key, answer, view, query, filters, effort)
             if hits is not None:
-                self._note(name, "exact")
+                self._exact += 1
                 return hits
-        usable = filters is NO_FILTERS and k <= _K_MAX
-        if usable and session.sets.sets:
-            hits = self._near(session, view, query, k, effort, mode)
+        plain = filters is NO_FILTERS
+        near = session.near
+        if near is not None and plain and k <= _K_MAX:
+            hits = self._from(near, session, key, view, query, k, effort, mode)
             if hits is not None:
-                self._note(name, hits[0].answered if hits else "certified")
-                self._expect(session, view, query, key, mode, ahead)
+                session.last = key
+                self._expect(session, key, ahead, mode)
+                if not asked % _TIDY_EVERY:
+                    self._tidy(session, None)
                 return hits
-        if filters is NO_FILTERS:
-            ids, scores = view.engine.atlas.search_ids(
+        if plain:
+            found, best = engine.atlas.search_ids(
                 query[None], min(k, view.rows), rows=view.rows, lsn=view.lsn, exact=effort.exact,
                 recall_target=effort.recall_target,
             )  # fmt: skip
-            found, best = ids[0], scores[0]
-            if len(found) and not found.item(-1):  # fewer than k are there
-                found, best = found[found != 0], best[found != 0]
-            hits = as_hits(view.engine, found, best)
+            ids, scores = found[0], best[0]
+            hits = as_hits(engine, ids, scores)
         else:
             hits = recall(view, query, k, filters, effort)
             if filters.where is not None:  # compared by identity: a repetition would not be recognised
-                self._note(name, "atlas")
                 return hits
-            found = np.array([hit.id for hit in hits], np.uint64)
-            best = np.array([hit.score for hit in hits], np.float32)
-        self._keep(session, key, view, k, effort, filters, found, best)
-        if usable:
-            self._expect(session, view, query, key, mode, ahead)
+            ids = np.array([hit.id for hit in hits], np.uint64)
+            scores = np.array([hit.score for hit in hits], np.float32)
+        self._put(session, key, view, k, effort, filters, ids, scores)
+        if not asked % _TIDY_EVERY or len(session.answers) > RING + _ROOM:
+            self._tidy(session, scores)
+        if plain and view.rows >= AHEAD_FROM_ROWS:
+            last = session.last
+            session.last = key
+            if ahead is not None:
+                self._expect(session, key, ahead, mode)
+            elif last is not None and (session.steady or not asked & 3):
+                if dispatch.kernels.likeness(np.frombuffer(last, np.float32), query) < _INERTIA:
+                    session.steady = 0
+                else:
+                    session.steady += 1
+                    if session.steady >= _STEADY:
+                        self._expect(session, key, None, mode)
         return hits
 
     def _repeat(
-        self, session: _Session, key: bytes, answer: Answer, view: View, query: NDArray[np.float32], k: int, filters: Filters,
+        self, session: _Session, key: bytes, answer: Answer, view: View, query: NDArray[np.float32], filters: Filters,
         effort: Effort,
     ) -> list[Hit] | None:  # fmt: skip
         """The answer again, carried over to `view`; None if it cannot be."""
-        if (answer.effort is not effort and answer.effort != effort) or (
-            answer.filters is not filters and answer.filters != filters
-        ):
+        if answer.effort is not effort and answer.effort != effort:
+            return None
+        if answer.filters is not filters and answer.filters != filters:
             return None
         engine = view.engine
-        events = answer.events
-        if events is None:
-            hits = as_hits(engine, answer.ids, answer.scores)
-            events = tuple((hit._index, hit.id, hit.score) for hit in hits)
-            if answer.lsn == view.lsn:
-                self._replace(session, key, answer, answer._replace(events=events))
         if answer.lsn != view.lsn:
-            if filters is not NO_FILTERS or answer.lsn > view.lsn or len(events) < k:
+            k, ids, scores = answer.k, answer.ids, answer.scores
+            later = view.rows - answer.rows
+            if filters is not NO_FILTERS or answer.lsn > view.lsn or later > RING or len(ids) < k or not ids.item(-1):
                 return None
-            death = engine.trace.death
-            if not all(is_alive(death(index), view.lsn) for index, _, _ in events):
+            trace = engine.trace
+            if not all(is_alive(trace.death(trace.index_of(id_)), view.lsn) for id_ in ids.tolist()):
                 return None
-            if view.rows > answer.rows:
-                later = np.arange(answer.rows, view.rows)
-                if len(later) > RING:
-                    return None
-                ids, scores = engine.atlas.search_ids(
-                    query[None], k, rows=view.rows, lsn=view.lsn, among=later, exact=True
+            if later:
+                added, values = engine.atlas.search_ids(
+                    query[None], k, rows=view.rows, lsn=view.lsn, among=np.arange(answer.rows, view.rows), exact=True
                 )
-                fresh = [(hit._index, hit.id, hit.score) for hit in as_hits(engine, ids[0], scores[0])]
-                # Equal scores in the order of remembering, which is that of the ids.
-                events = tuple(sorted((*events, *fresh), key=lambda event: (-event[2], event[1]))[:k])
-            carried = answer._replace(
-                lsn=view.lsn, rows=view.rows, events=events, ids=np.array([e[1] for e in events], np.uint64),
-                scores=np.array([e[2] for e in events], np.float32),
-            )  # fmt: skip
-            self._replace(session, key, answer, carried)
-        return [_hit(engine, index, id_, score, "exact") for index, id_, score in events]
+                ids, scores = np.concatenate([ids, added[0]]), np.concatenate([scores, values[0]])
+                # Equal scores in the order of remembering, which is that of the ids; what was not found scores -inf.
+                order = np.lexsort((ids, -scores))[:k]
+                ids, scores = ids[order], scores[order]
+            carried = answer._replace(lsn=view.lsn, rows=view.rows, ids=ids, scores=scores)
+            for ring in (session, self._shared):
+                if ring is not None and ring.answers.get(key) is answer:
+                    ring.answers[key] = carried
+            answer = carried
+        return as_hits(engine, answer.ids, answer.scores, "exact")
 
-    def _near(
-        self, session: _Session, view: View, query: NDArray[np.float32], k: int, effort: Effort, mode: SlbMode
-    ) -> list[Hit] | None:
-        """An answer from the nearest working set, if it may be given."""
-        centers, sets = session.sets
-        slot, cosine = dispatch.kernels.nearest(centers, query, len(sets))
-        if slot < 0:
-            return None
-        near = sets[slot]
+    def _from(
+        self, near: WorkingSet, session: _Session, key: bytes, view: View, query: NDArray[np.float32], k: int, effort: Effort,
+        mode: SlbMode,
+    ) -> list[Hit] | None:  # fmt: skip
+        """An answer from the working set, if it may be given."""
         if not near.serves(view):
             return None
-        enough = mode != "certified" and not effort.exact and cosine >= self._tau(mode, effort)
-        if not enough and not (near.complete and self._policy.worth_proving(cosine)):
+        policy = self._policy
+        tau = 2.0
+        if mode != "certified" and not effort.exact:
+            tau = policy.tau(effort.recall_target or RECALL_TARGET) if mode == "auto" else APPROXIMATE_TAU
+        ids, scores, cosine, proven = near.answer(view, query, k, tau, prove=False)
+        if cosine < tau:
+            if cosine < LEAST:  # the conversation moved on
+                session.near = None
+                session.steady = 0
+                return None
+            if not near.complete or not policy.worth_proving(cosine):
+                return None
+            ids, scores, _, proven = near.answer(view, query, k, -1.0, prove=True)
+            policy.note_proof(cosine, proven)
+            if not proven:
+                return None
+        if proven:
+            self._certified += 1
+            self._put(session, key, view, k, effort, NO_FILTERS, ids, scores)
+            return as_hits(view.engine, ids, scores, "certified")
+        if len(ids) < k:
             return None
-        ids, scores, _, proven = near.answer(view, query, k, prove=not enough)
-        if not enough:
-            self._policy.note_proof(cosine, proven)
-        if not proven and (not enough or len(ids) < k):
-            return None
-        engine = view.engine
-        how: Answered = "certified" if proven else "approximate"
-        index_of = engine.trace.index_of
-        return [
-            _hit(engine, index_of(id_), id_, score, how)
-            for id_, score in zip(ids.tolist(), scores.tolist(), strict=True)
-        ]
+        self._approximate += 1
+        return as_hits(view.engine, ids, scores, "approximate")
 
-    def _tau(self, mode: SlbMode, effort: Effort) -> float:
-        if mode == "approximate":
-            return APPROXIMATE_TAU
-        return self._policy.tau(effort.recall_target or RECALL_TARGET)
-
-    def _keep(
+    def _put(
         self, session: _Session, key: bytes, view: View, k: int, effort: Effort, filters: Filters, ids: NDArray[np.uint64],
         scores: NDArray[np.float32],
     ) -> None:  # fmt: skip
-        """Put an answer of the Atlas into the ring, and let go of what is over the budget."""
+        """Keep an answer for a repetition of its query: one of the Atlas, or one that is proven."""
+        answers = session.answers
+        if key in answers:
+            answers.pop(key, None)  # to its new place at the end
+        answer = _new_tuple(
+            Answer, (view.engine.serial, view.lsn, view.rows, k, effort, filters, ids, scores, session.name)
+        )
+        answers[key] = answer
+        session.fresh.append(key)
+        shared = self._shared
+        if shared is not None:
+            with self._lock:
+                shared.answers.pop(key, None)
+                shared.answers[key] = answer
+                shared.fresh.append(key)
+                while len(shared.answers) > RING_SHARED:
+                    del shared.answers[next(iter(shared.answers))]
+
+    def _tidy(self, session: _Session, scores: NDArray[np.float32] | None) -> None:
+        """Cut the ring to its size, let go of what is over the budget, and see whether the conversation drifts."""
         with self._lock:
-            self._counts["atlas"] += 1
-            for ring in (session,) if self._shared is None else (session, self._shared):
-                slot = ring.used % len(ring.keys)
-                ring.used += 1
-                old = ring.keys[slot]
-                if old is None:
-                    ring.bytes += self._answer_bytes
-                    if not ring.dropped:
-                        self._bytes += self._answer_bytes
-                elif (there := ring.answers.get(old)) is not None and there.slot == slot:
-                    del ring.answers[old]
-                ring.keys[slot] = key
-                ring.answers[key] = Answer(
-                    view.engine.serial, view.lsn, view.rows, k, effort, filters, ids, scores, slot, session.name
-                )
-            if not session.dropped:
-                self._sessions.move_to_end(session.name)
-            if self._bytes > self._bytes_max:
-                self._trim(session)
-            drift = self._drift
-            drift.note(False)
-            if len(scores) and not self._counts["atlas"] & 3:
-                drift.note_best(scores.item(0))
-                warning = drift.warning()
-            else:
-                warning = ""
+            answers = session.answers
+            for key in list(answers)[: max(0, len(answers) - RING)]:
+                answers.pop(key, None)
+            self._weigh(session)
+            hits = self._exact + self._certified + self._approximate
+            asked, before = self._asked, self._noted
+            if asked > before[0]:
+                self._drift.note(max(0, hits - before[1]), asked - before[0])
+                self._noted = (asked, hits)
+            if scores is not None and len(scores):
+                self._drift.note_best(scores.item(0))
+            warning = self._drift.warning()
         if warning:
             logger.warning(warning)
 
-    def _replace(self, session: _Session, key: bytes, old: Answer, new: Answer) -> None:
-        with self._lock:
-            for ring in (session,) if self._shared is None else (session, self._shared):
-                if ring.answers.get(key) is old:
-                    ring.answers[key] = new
-
-    def _note(self, name: str, kind: str) -> None:
-        with self._lock:
-            self._counts[kind] += 1
-            self._drift.note(kind != "atlas")
-            if name in self._sessions:
-                self._sessions.move_to_end(name)
+    def _weigh(self, session: _Session) -> None:
+        """Count a session's memory anew, and keep the budget; the caller holds the lock."""
+        bytes_ = _BYTES_SESSION + max(len(session.answers), _TIDY_EVERY) * self._answer_bytes
+        if session.near is not None:
+            bytes_ += session.near.bytes
+        if session.ring is not None:
+            bytes_ += session.ring.nbytes
+        if not session.dropped:
+            self._bytes += bytes_ - session.bytes
+        session.bytes = bytes_
+        sessions = self._sessions
+        while self._bytes > self._bytes_max and len(sessions) > 1:
+            name = next(iter(sessions))
+            if sessions[name] is session:
+                sessions.move_to_end(name)
+                continue
+            self._forget_session(name)
+            self._evicted += 1
 
     def _open(self, name: str) -> _Session:
         with self._lock:
             session = self._sessions.get(name)
             if session is None:
-                session = self._sessions[name] = _Session(name, RING)
+                check_name(name, "asked_in")
+                session = _Session(name, RING, _BYTES_SESSION + _TIDY_EVERY * self._answer_bytes)
+                self._sessions[name] = session
                 self._bytes += session.bytes
+                self._weigh(session)
             return session
-
-    def _trim(self, spared: _Session) -> None:
-        """Let the sessions go that were not used for the longest time; the caller holds the lock."""
-        while self._bytes > self._bytes_max and len(self._sessions) > 1:
-            name = next(iter(self._sessions))
-            if self._sessions[name] is spared:
-                break
-            self._forget_session(name)
-            self._evicted += 1
 
     def _forget_session(self, name: str) -> bool:
         session = self._sessions.pop(name, None)
         if session is None:
             return False
         session.dropped = True
+        session.near = session.wanted = None
         self._bytes -= session.bytes
         return True
 
@@ -362,27 +386,17 @@ class Slb:
 
     # -- fetching ahead -----------------------------------------------------------------------------------------
 
-    def _expect(
-        self, session: _Session, view: View, query: NDArray[np.float32], key: bytes, mode: SlbMode,
-        ahead: NDArray[np.float32] | None,
-    ) -> None:  # fmt: skip
-        """Ask for the working set of the likely next query, if the session shows that it will be near."""
-        if view.rows < AHEAD_FROM_ROWS:
-            return
-        last = session.last
-        session.last = own = np.frombuffer(key, np.float32)
-        if ahead is None:
-            if last is None or dispatch.kernels.likeness(last, own) < _INERTIA:
-                return
-            ahead = own
-        session.wanted = (own, ahead, mode)
+    def _expect(self, session: _Session, key: bytes, ahead: NDArray[np.float32] | None, mode: SlbMode) -> None:
+        """Ask for the working set of the likely next query."""
+        own = np.frombuffer(key, np.float32)
+        session.wanted = (own, own if ahead is None else ahead, mode)
         if not session.queued:
             session.queued = True
-            if not self._ahead.ask(self, session):
+            if not self._ahead.ask(session):
                 session.queued = False
 
     def _fetch(self, session: _Session) -> None:
-        """Make the working set a session waits for; on the SLB's own thread."""
+        """Make the working set a session waits for; on the thread that fetches ahead."""
         session.queued = False
         wanted, session.wanted = session.wanted, None
         get_view = self._view()
@@ -396,26 +410,16 @@ class Slb:
         complete = mode == "certified" or view.rows <= _COMPLETE_ROWS_MAX
         made = WorkingSet(view, center, complete=complete)
         self._fetched += 1
-        if mode == "auto":
-            self._audit(session, view, own, made if center is own and complete else None)
-        kept = (*session.sets.sets, made)[-_SETS:]
-        sets = _Sets(np.stack([one.center for one in kept]), kept)
+        before = session.near
+        if mode == "auto" and before is not None and before.serves(view):
+            self._audit(before, view, own, made if center is own and complete else None)
         with self._lock:
-            change = sum(one.bytes for one in kept) - sum(one.bytes for one in session.sets.sets)
-            session.sets = sets
-            session.bytes += change
             if not session.dropped:
-                self._bytes += change
-                self._trim(session)
+                session.near = made
+                self._weigh(session)
 
-    def _audit(self, session: _Session, view: View, query: NDArray[np.float32], truth: WorkingSet | None) -> None:
-        """Measure what the working sets there were would have answered to the last query, or did."""
-        centers, sets = session.sets
-        if not sets:
-            return
-        slot, cosine = dispatch.kernels.nearest(centers, query, len(sets))
-        if slot < 0 or not sets[slot].serves(view):
-            return
+    def _audit(self, near: WorkingSet, view: View, query: NDArray[np.float32], truth: WorkingSet | None) -> None:
+        """Measure what a working set would have answered to a query, or did, against exact search."""
         k = 10
         if truth is not None:
             best = truth.scores[:k]
@@ -423,8 +427,8 @@ class Slb:
             return
         else:
             best = view.engine.atlas.search(query, k, rows=view.rows, lsn=view.lsn, exact=True)[1]
-        if len(best) == k:
-            _, scores, _, _ = sets[slot].answer(view, query, k, prove=False)
+        _, scores, cosine, _ = near.answer(view, query, k, LEAST, prove=False)
+        if len(best) == k and cosine >= LEAST:
             self._policy.note_recall(cosine, float(np.count_nonzero(scores >= best[-1])) / k)
 
     def settle(self, timeout: float | None = None) -> bool:
@@ -432,7 +436,7 @@ class Slb:
         return self._ahead.settle(timeout)
 
     def stop(self) -> None:
-        """Fetch nothing ahead any more; what is under way is left."""
+        """Fetch nothing ahead any more."""
         self._ahead.stop()
 
     # -- the paper's own lookup, and figures --------------------------------------------------------------------
@@ -454,40 +458,42 @@ class Slb:
 
     def _look(self, state: _Session, vector: NDArray[np.float32], threshold: float) -> Nearest | None:
         ring = state.ring
-        if ring is None or state.folded != state.used:
+        if ring is None or state.fresh:
             ring = self._fold(state)
-        slot, cosine = dispatch.kernels.nearest(ring, vector, min(state.folded, len(ring)))
+        kernels = dispatch.kernels
+        slot, cosine = kernels.nearest(ring, vector, min(state.folded, state.size))
         if slot < 0 or cosine < threshold:
             return None
-        key = state.keys[slot]
+        key = state.slots[slot]
         answer = state.answers.get(key) if key is not None else None
-        if answer is None:
+        if answer is None or key is None:
             return None
+        cosine = kernels.likeness(np.frombuffer(key, np.float32), vector)  # another thread may have changed the slot
         get_view = self._view()
         view = get_view() if get_view is not None else None
-        if view is None or view.engine.serial != answer.serial:
+        if cosine < threshold or view is None or view.engine.serial != answer.serial or answer.lsn > view.lsn:
             return None
-        if view.lsn == answer.lsn:
-            return Nearest(cosine, answer.ids, answer.scores)
-        trace = view.engine.trace
-        alive = np.array([is_alive(trace.death(trace.index_of(i)), view.lsn) for i in answer.ids.tolist() if i], bool)
-        return Nearest(cosine, answer.ids[: len(alive)][alive], answer.scores[: len(alive)][alive])
+        ids, scores = answer.ids, answer.scores
+        if view.lsn != answer.lsn or (len(ids) and not ids.item(-1)):
+            alive = _alive(view.engine, ids, view.lsn)
+            ids, scores = ids[alive], scores[alive]
+        return Nearest(cosine, ids, scores)
 
     def _fold(self, state: _Session) -> NDArray[np.float32]:
         """Show the queries since the last lookup in the ring."""
         with self._lock:
-            ring = state.ring
-            if ring is None:
-                ring = np.zeros((len(state.keys), -(-self._dim // 16) * 16), np.float32)
-                state.bytes += ring.nbytes
-                if not state.dropped:
-                    self._bytes += ring.nbytes
-            for n in range(max(state.folded, state.used - len(ring)), state.used):
-                key = state.keys[n % len(ring)]
-                if key is not None:
-                    ring[n % len(ring)] = unit(np.frombuffer(key, np.float32))
-            state.ring, state.folded = ring, state.used
-            return ring
+            if state.ring is None:
+                state.ring = np.zeros((state.size, -(-self._dim // 16) * 16), np.float32)
+                state.slots = [None] * state.size
+                if state is not self._shared:
+                    self._weigh(state)
+            while state.fresh:
+                key = state.fresh.popleft()
+                slot = state.folded % state.size
+                state.ring[slot] = unit(np.frombuffer(key, np.float32))[: state.ring.shape[1]]
+                state.slots[slot] = key
+                state.folded += 1
+            return state.ring
 
     def drop_session(self, session: str) -> bool:
         """Let go of all that was cached for a session, also of what it shared; whether there was anything."""
@@ -495,10 +501,10 @@ class Slb:
             shared = self._shared
             if shared is not None:
                 for key in [key for key, answer in shared.answers.items() if answer.owner == session]:
-                    slot = shared.answers.pop(key).slot
-                    shared.keys[slot] = None
-                    if shared.ring is not None:
-                        shared.ring[slot] = 0
+                    del shared.answers[key]
+                shared.fresh.extend(list(shared.answers))
+                shared.ring = None  # made anew without them
+                shared.folded = 0
             return self._forget_session(session)
 
     def clear(self) -> None:
@@ -509,23 +515,25 @@ class Slb:
     def stats(self) -> dict[str, Any]:
         """Return figures.
 
-        atlas, exact, certified, approximate : queries answered so. hit_rate : share of the three. sessions, answers,
-        working_sets, bytes, bytes_max, evicted_sessions, fetched_ahead : what is held and what was done. tau : cosine
-        from which on "auto" answers; recall_measured : recall@10 of such answers against exact search (NaN before any was
-        measured), audits : how many were measured. drift : rolling hit_rate and usual_hit_rate, best and usual_best (mean
-        cosine of the best row found), shift = usual_best - best.
+        atlas, exact, certified, approximate : queries answered so. hit_rate : share of the last three. sessions, answers,
+        working_sets, bytes, bytes_max, evicted_sessions, fetched_ahead, fetch_error : what is held and what was done.
+        tau : cosine from which on "auto" answers; recall_measured : recall@10 of such answers against exact search (NaN
+        before any was measured); audits : how many were. drift : rolling hit_rate and usual_hit_rate, best and usual_best
+        (mean cosine of the best row found), shift = usual_best - best.
         """
         with self._lock:
-            counts, drift = dict(self._counts), self._drift
-            sessions = list(self._sessions.values())
-        asked = sum(counts.values())
+            sessions, drift = list(self._sessions.values()), self._drift
+        hits = self._exact + self._certified + self._approximate
         tau = self._policy.tau(RECALL_TARGET)
         return {
-            **counts,
-            "hit_rate": (asked - counts["atlas"]) / asked if asked else 0.0,
+            "atlas": self._asked - hits,
+            "exact": self._exact,
+            "certified": self._certified,
+            "approximate": self._approximate,
+            "hit_rate": hits / self._asked if self._asked else 0.0,
             "sessions": len(sessions),
             "answers": sum(len(session.answers) for session in sessions),
-            "working_sets": sum(len(session.sets.sets) for session in sessions),
+            "working_sets": sum(session.near is not None for session in sessions),
             "bytes": self._bytes,
             "bytes_max": self._bytes_max,
             "evicted_sessions": self._evicted,
@@ -544,10 +552,9 @@ class Slb:
         }
 
 
-def _hit(engine: Any, index: int, id_: int, score: float, how: Answered) -> Hit:
-    hit = Hit(engine, index, id_, score)
-    hit.answered = how
-    return hit
+def _alive(engine: Engine, ids: NDArray[np.uint64], lsn: int) -> NDArray[np.bool_]:
+    trace = engine.trace
+    return np.array([id_ != 0 and is_alive(trace.death(trace.index_of(id_)), lsn) for id_ in ids.tolist()], bool)
 
 
 def _turns(view: View, name: str) -> NDArray[np.float32]:
@@ -564,70 +571,3 @@ def _turns(view: View, name: str) -> NDArray[np.float32]:
             break
     vectors, _ = atlas.unit_rows(np.array(rows[:_CONTEXT_TURNS], np.int64))
     return vectors[:, : atlas.dim]
-
-
-class _Ahead(Background):
-    """The thread that fetches ahead: begun by the first request, gone when nothing was asked for a while."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._requests: queue.SimpleQueue[tuple[weakref.ref[Slb], _Session] | None] = queue.SimpleQueue()
-        self._changed = threading.Condition()
-        self._waiting = 0  # requests that are not done
-        self._running = False
-
-    def ask(self, slb: Slb, session: _Session) -> bool:
-        """Have `slb._fetch(session)` called; False if too many wait already."""
-        with self._changed:
-            if self._waiting >= _QUEUE_MAX or self._stop.is_set():
-                return False
-            self._waiting += 1
-            begin = not self._running
-            self._running = True
-        self._requests.put((weakref.ref(slb), session))
-        if begin:
-            self._thread = threading.Thread(target=self._run, args=(self._stop.is_set,), name="aeon-ahead", daemon=True)
-            self._thread.start()
-        return True
-
-    def _run(self, stopping: Stopping) -> None:
-        while not stopping():
-            try:
-                request = self._requests.get(timeout=_IDLE_S)
-            except queue.Empty:
-                with self._changed:
-                    if not self._waiting:
-                        self._running = False
-                        return
-                continue
-            if request is None:
-                break
-            slb = request[0]()
-            try:
-                if slb is not None and not stopping():
-                    slb._fetch(request[1])
-            except Exception as error:  # noqa: BLE001 - nobody waits for it; the stats tell
-                self.error = f"{type(error).__name__}: {error}"
-            finally:
-                del slb, request
-                with self._changed:
-                    self._waiting -= 1
-                    self._changed.notify_all()
-        with self._changed:
-            self._waiting, self._running = 0, False
-            self._changed.notify_all()
-
-    def settle(self, timeout: float | None) -> bool:
-        """Wait until no request is left."""
-        end = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while self._waiting and self._running:
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self._changed.wait(left)
-        return True
-
-    def stop(self) -> None:
-        super().stop()
-        self._requests.put(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-_LEAST = 0.80  # below that cosine working sets are of no use (docs/decisions/0006)
+LEAST = 0.80  # below that cosine working sets are of no use (docs/decisions/0006)
 _BINS = 40  # of 0.005
 _SAMPLES_MIN = 64  # before so many were measured, tau stays where it began
 _SAMPLES_KEPT = 4096  # older ones lose weight, so that tau follows the conversation
@@ -65,7 +65,7 @@ class Policy:
             if count and recall < wanted * count and count >= _SAMPLES_MIN:
                 break
             if self._count[at] and recall >= wanted * count:
-                found = _LEAST + at * (1 - _LEAST) / _BINS
+                found = LEAST + at * (1 - LEAST) / _BINS
         return found
 
     def measured(self, cosine: float) -> float:
@@ -82,7 +82,7 @@ class Policy:
 
     def worth_proving(self, cosine: float) -> bool:
         """Whether a proof at that cosine succeeds often enough to try."""
-        if cosine < _LEAST:
+        if cosine < LEAST:
             return False
         at = _bin(cosine)
         self._asked += 1
@@ -91,7 +91,7 @@ class Policy:
 
 
 def _bin(cosine: float) -> int:
-    return min(_BINS - 1, max(0, int((cosine - _LEAST) / (1 - _LEAST) * _BINS)))
+    return min(_BINS - 1, max(0, int((cosine - LEAST) / (1 - LEAST) * _BINS)))
 
 
 class Drift:
@@ -99,12 +99,12 @@ class Drift:
 
     Attributes
     ----------
-    hit_rate, usual_hit_rate : of the last hundred queries or so, and of some thousand.
+    hit_rate, usual_hit_rate : of the last hundred queries or so, and of some thousand before.
     best, usual_best : mean cosine of a query and the best row found, likewise.
     """
 
-    _FAST, _SLOW = 1 / 64, 1 / 2048
-    _WARM = 512  # queries before anything is said
+    _FAST, _SLOW = 1 / 64, 1 / 2048  # of the queries; one in eight brings a score
+    _WARM = 128  # scores before anything is said
     SHIFT, COOLED = 0.1, 0.05
 
     def __init__(self) -> None:
@@ -114,11 +114,12 @@ class Drift:
         self._scored = 0
         self._told = False
 
-    def note(self, hit: bool) -> None:
-        """A query was answered, from the cache or not."""
-        self._noted += 1
-        self.hit_rate += (hit - self.hit_rate) * max(self._FAST, 1 / self._noted)
-        self.usual_hit_rate += (hit - self.usual_hit_rate) * max(self._SLOW, 1 / self._noted)
+    def note(self, hits: int, asked: int) -> None:
+        """Of so many queries so many were answered from the cache."""
+        self._noted += asked
+        rate = hits / asked
+        self.hit_rate += (rate - self.hit_rate) * min(1.0, max(asked * self._FAST, asked / self._noted))
+        self.usual_hit_rate += (rate - self.usual_hit_rate) * min(1.0, max(asked * self._SLOW, asked / self._noted))
 
     def note_best(self, score: float) -> None:
         """The best row found for a query had that cosine."""

@@ -500,10 +500,10 @@ class Store:
         vector, effort = self._as_query(query), self._effort(exact, recall_target)
         mode = self._options.slb if slb is None else check_slb(slb)
         ahead = None
-        if asked_in is not None:
-            intake.check_name(asked_in, "asked_in")
-        elif isinstance(session, str):
+        if asked_in is None and type(session) is str:
             asked_in = session
+        elif asked_in is not None and type(asked_in) is not str:
+            intake.check_name(asked_in, "asked_in")
         if context:
             share = intake.check_share(context, "context")
             if asked_in is None:

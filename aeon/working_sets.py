@@ -19,17 +19,17 @@ from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
 from aeon_native.reference_slb import ENTRY_FIELDS
 
-CANDIDATES = 1024  # of a complete set: for the proof. 256 of them give recall 0.95 at a cosine of 0.96
+CANDIDATES = 1024
 DEPTH = 256  # rows that are scored where no proof is asked for (docs/decisions/0006)
 _LATER_MAX = 256  # a set serves until so many rows came since; a scan of them takes two microseconds
 
 
 class WorkingSet:
-    """Candidates of one query.
+    """Candidates of one query, best first.
 
     Attributes
     ----------
-    center : float32[stride], unit: the query. complete : whether a bound on all other rows is known.
+    center : float32[padded dim], unit: the query. complete : whether a bound on all other rows is known.
     scores : float32[n], of the candidates with that query, best first.
     """
 
@@ -37,8 +37,7 @@ class WorkingSet:
 
     def __init__(self, view: View, query: NDArray[np.float32], *, complete: bool) -> None:
         atlas = view.engine.atlas
-        count = CANDIDATES if complete else DEPTH
-        found, scores = atlas.search(query, count, rows=view.rows, lsn=view.lsn, exact=complete)
+        found, scores = atlas.search(query, CANDIDATES, rows=view.rows, lsn=view.lsn, exact=complete)
         prepared, scale = atlas.prepare(query)
         width = padded_dim(atlas.dim)
         packed = np.zeros(width, prepared.dtype)
@@ -46,7 +45,7 @@ class WorkingSet:
         self.serial, self.lsn, self.rows, self.complete = view.engine.serial, view.lsn, view.rows, complete
         outside = math.inf
         if complete:
-            outside = -math.inf if len(found) < count else float(scores[-1])
+            outside = -math.inf if len(found) < CANDIDATES else float(scores[-1])
         values: dict[str, int] = {
             "center": packed.ctypes.data,
             "candidates": found.ctypes.data,
@@ -56,7 +55,7 @@ class WorkingSet:
         }
         floats = {
             "center_scale": scale,
-            "longest": atlas.longest(view.rows) if complete else math.inf,
+            "longest": atlas.longest(view.rows) if complete else 1.0,  # without a bound nothing is proven
             "outside": outside,
             "slack": 3e-6 + (0 if atlas.quantised else 2e-7 * (width / 16 + 8)),
         }
@@ -77,27 +76,26 @@ class WorkingSet:
         return self.serial == view.engine.serial and self.lsn <= view.lsn and view.rows - self.rows <= _LATER_MAX
 
     def answer(
-        self, view: View, query: NDArray[np.float32], k: int, *, prove: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float, bool]:
-        """The k best of the set and of later rows: (ids int64[n], scores float32[n], cosine, whether it is proven).
+        self, view: View, query: NDArray[np.float32], k: int, tau: float, *, prove: bool
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32], float, bool]:
+        """The k best of the set and of later rows: (ids uint64[n], scores float32[n], cosine, whether that is proven).
 
-        Fewer than k come back if fewer are alive; they are all there are only if it is proven.
+        Nothing below a cosine of tau. Fewer than k come back if fewer are alive; they are all there are only if it is proven.
         """
-        context = view.engine.atlas.row_context(view.rows)
+        atlas = view.engine.atlas
+        context = atlas.row_context(view.rows)
         scores, ids, out = np.empty(k, np.float32), np.empty(k, np.int64), np.empty(3)
-        scratch = np.empty(scratch_bytes(padded_dim(view.engine.atlas.dim)), np.uint8)
         count = dispatch.kernels.rescore(
-            context.ctx, self.entry, query, view.rows, view.lsn, CANDIDATES if prove else max(DEPTH, 4 * k), prove,
-            scratch, scores, ids, out, True,
+            context.ctx, self.entry, query, view.rows, view.lsn, tau, CANDIDATES if prove else max(DEPTH, 8 * k), prove,
+            np.empty(scratch_bytes(len(self.center)), np.uint8), scores, ids, out, True,
         )  # fmt: skip
         if count < k:
             scores, ids = scores[: max(count, 0)], ids[: max(count, 0)]
-        cosine, proven, _ = out.tolist()
-        return ids, scores, cosine, bool(proven)
+        return ids.view(np.uint64), scores, out.item(0), out.item(1) == 1
 
 
 def unit(vector: NDArray[Any]) -> NDArray[np.float32]:
-    """`vector` as a unit vector, padded: float32[stride], stride a multiple of 16."""
-    out = np.zeros((1, -(-len(vector) // 16) * 16), np.float32)
+    """`vector` as a unit vector, padded: float32[stride], stride a multiple of 64."""
+    out = np.zeros((1, padded_dim(len(vector))), np.float32)
     dispatch.kernels.normalize(np.ascontiguousarray(vector, np.float32)[None], out)
     return out[0]

@@ -161,6 +161,7 @@ class Kernels(Protocol):
         query: Array,
         limit: int,
         lsn: int,
+        tau: float,
         depth: int,
         prove: bool,
         scratch: Array,

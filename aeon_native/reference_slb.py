@@ -93,7 +93,7 @@ def nearest(ring: Array, query: Array, count: int) -> tuple[int, float]:
 
 
 def rescore(
-    ctx: Array, entry: Array, query: Array, limit: int, lsn: int, depth: int, prove: bool, scratch: Array,
+    ctx: Array, entry: Array, query: Array, limit: int, lsn: int, tau: float, depth: int, prove: bool, scratch: Array,
     scores: Array, rows: Array, out: Array, ids: bool = False,
 ) -> int:  # fmt: skip
     """Answer a query from a working set and from the rows that came since.
@@ -102,7 +102,8 @@ def rescore(
     entry  : int64[9], C, read-only; `ENTRY_FIELDS`
     query  : float32[d], C, read-only; d <= ctx's dim
     limit  : rows from it on are not seen; lsn: a row counts if it died after it, or not
-    depth  : how many candidates are scored at most; fewer if no later one can belong to the answer
+    tau    : answer nothing if the cosine of both queries is below
+    depth  : how many candidates are scored at most; fewer if none of those left can belong to the answer
     prove  : give up early where a proof will hardly succeed
     scratch: uint8[scratch_bytes(dim)], C, working memory of this call
     scores, rows : float32[k], int64[k], C, written, best first
@@ -128,6 +129,10 @@ def rescore(
     center_norm, query_norm = np.sqrt(xx) * floats["center_scale"], np.sqrt(yy) * scale
     along = xy / np.sqrt(xx) * scale
     across = np.sqrt(max(0.0, yy - xy * xy / xx)) * scale
+
+    out[:] = along / query_norm, 0, 0
+    if out[0] < tau:
+        return 0
 
     def bound(score: float) -> float:
         if score == -np.inf:

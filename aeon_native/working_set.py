@@ -168,12 +168,12 @@ def _products(center, codes, unit, width, int8):
 
 @kernel(
     types.int64(
-        array(types.int64, 1), array(types.int64, 1), array(types.float32, 1), types.int64, types.uint64, types.int64,
-        types.boolean, array(types.uint8, 1, True), array(types.float32, 1, True), array(types.int64, 1, True),
+        array(types.int64, 1), array(types.int64, 1), array(types.float32, 1), types.int64, types.uint64, types.float64,
+        types.int64, types.boolean, array(types.uint8, 1, True), array(types.float32, 1, True), array(types.int64, 1, True),
         array(types.float64, 1, True), types.boolean,
     )
 )  # fmt: skip
-def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows, out, ids):
+def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, rows, out, ids):
     dim, k = query.shape[0], scores.shape[0]
     width = ctx[_DIM]
     if (
@@ -209,7 +209,9 @@ def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows,
     center_norm, query_norm = np.sqrt(xx) * center_scale, np.sqrt(yy) * scale
     along = xy / np.sqrt(xx) * scale
     across = np.sqrt(max(0.0, yy - xy * xy / xx)) * scale
-    out[0] = along / query_norm
+    out[0], out[1], out[2] = along / query_norm, 0.0, 0.0
+    if out[0] < tau:
+        return 0
     count, waiting = 0, 0
     pending = s + np.uintp(_PENDING * width)
     row_bytes = ctx[_ROW_BYTES]
@@ -263,7 +265,7 @@ def _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows,
 
 
 def rescore(
-    ctx: Array, entry: Array, query: Array, limit: int, lsn: int, depth: int, prove: bool, scratch: Array,
+    ctx: Array, entry: Array, query: Array, limit: int, lsn: int, tau: float, depth: int, prove: bool, scratch: Array,
     scores: Array, rows: Array, out: Array, ids: bool = False,
 ) -> int:  # fmt: skip
     if not (
@@ -276,7 +278,7 @@ def rescore(
         and out.dtype is _F64
     ):
         raise TypeError("rescore: an array of another type")
-    count: int = _rescore(ctx, entry, query, limit, lsn, depth, prove, scratch, scores, rows, out, ids)
+    count: int = _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, rows, out, ids)
     if count < -1:
         raise ValueError("rescore: malformed arguments")
     return count

@@ -132,9 +132,11 @@ class Rows:
             packed.view(np.float64)[ENTRY_FIELDS.index(name)] = value
         return packed, (center, candidates, old)
 
-    def rescore(self, kernels: Any, entry: Any, query: Any, k: int, lsn: int, depth: int, prove: bool) -> Any:
+    def rescore(
+        self, kernels: Any, entry: Any, query: Any, k: int, lsn: int, tau: float, depth: int, prove: bool
+    ) -> Any:
         scores, rows, out = np.zeros(k, np.float32), np.zeros(k, np.int64), np.zeros(3)
-        arguments = (self.ctx, entry, query, self.count, lsn, depth, prove, self.scratch, scores, rows, out)
+        arguments = (self.ctx, entry, query, self.count, lsn, tau, depth, prove, self.scratch, scores, rows, out)
         count = kernels.rescore(*arguments)
         named = rows.copy()
         kernels.rescore(*arguments[:-2], named, out, True)
@@ -153,7 +155,7 @@ def test_what_is_proven_is_the_answer_of_all_rows(dim: int, int8: bool) -> None:
         query = (old + 10.0 ** rng.uniform(-3, 0) * rng.standard_normal(dim)).astype(np.float32)
         for m, k, stop, prove, lsn in ((200, 5, 290, False, 3), (40, 3, 300, True, 0), (400, 10, 280, True, 5)):
             entry, _keep = rows.entry(old, m, stop)
-            both = [rows.rescore(kernels, entry, query, k, lsn, 1000, prove) for kernels in BOTH]
+            both = [rows.rescore(kernels, entry, query, k, lsn, -1.0, 1000, prove) for kernels in BOTH]
             assert both[0] == both[1]
             found, (cosine, certain, scored) = both[0]
             size = np.linalg.norm(old) * np.linalg.norm(query)
@@ -171,17 +173,19 @@ def test_what_is_proven_is_the_answer_of_all_rows(dim: int, int8: bool) -> None:
     assert proven < tried or dim == 1
 
 
-def test_depth_bounds_what_is_scored_and_a_set_that_is_not_complete_proves_nothing() -> None:
+def test_a_set_that_is_not_complete_proves_nothing_and_a_far_query_is_not_answered() -> None:
     rows = Rows(64, int8=True)
     query = rows.vectors[4] + 0.01 * rows.vectors[9]
     entry, _keep = rows.entry(rows.vectors[4], 100, 300)
-    assert rows.rescore(compiled, entry, query, 5, 0, 1000, True)[1][1] == 1
+    assert rows.rescore(compiled, entry, query, 5, 0, 0.9, 1000, True)[1][1] == 1
     for kernels in BOTH:
-        _, (_, certain, scored) = rows.rescore(kernels, entry, rows.vectors[9], 5, 0, 64, False)
+        found, (cosine, certain, scored) = rows.rescore(kernels, entry, rows.vectors[9], 5, 0, 0.9, 1000, False)
+        assert cosine < 0.9 and (certain, scored, found) == (0, 0, [])
+        _, (_, certain, scored) = rows.rescore(kernels, entry, rows.vectors[9], 5, 0, -1.0, 64, False)
         assert (certain, scored) == (0, 64)
     entry.view(np.float64)[ENTRY_FIELDS.index("outside")] = np.inf
     for kernels in BOTH:
-        found, (_, certain, _) = rows.rescore(kernels, entry, query, 5, 0, 1000, False)
+        found, (_, certain, _) = rows.rescore(kernels, entry, query, 5, 0, 0.9, 1000, True)
         assert certain == 0 and found == rows.exact(query, 5, 300, 0)
 
 
@@ -191,16 +195,27 @@ def test_a_query_without_direction_and_malformed_arguments() -> None:
     for kernels in BOTH:
         scores, found, out = np.zeros(3, np.float32), np.zeros(3, np.int64), np.zeros(3)
         for bad in (np.zeros(64, np.float32), np.full(64, np.nan, np.float32)):
-            assert kernels.rescore(rows.ctx, entry, bad, 300, 0, 9, True, rows.scratch, scores, found, out) == -1
+            assert kernels.rescore(rows.ctx, entry, bad, 300, 0, -1.0, 9, True, rows.scratch, scores, found, out) == -1
     good = rows.vectors[0]
     for change in ({"entry": entry[:-1].copy()}, {"query": np.ones(65, np.float32)}, {"out": np.zeros(2)}):
-        values = {"ctx": rows.ctx, "entry": entry, "query": good, "limit": 300, "lsn": 0, "depth": 9, "prove": True}
+        values = {
+            "ctx": rows.ctx,
+            "entry": entry,
+            "query": good,
+            "limit": 300,
+            "lsn": 0,
+            "tau": -1.0,
+            "depth": 9,
+            "prove": True,
+        }
         values.update(scratch=rows.scratch, scores=scores, rows=found, out=out)
         with pytest.raises(ValueError):
             compiled.rescore(**{**values, **change})
     with pytest.raises(TypeError):
-        compiled.rescore(rows.ctx, entry, good.astype(np.float64), 300, 0, 9, True, rows.scratch, scores, found, out)
+        compiled.rescore(
+            rows.ctx, entry, good.astype(np.float64), 300, 0, -1.0, 9, True, rows.scratch, scores, found, out
+        )
     beyond = rows.ctx.copy()
     beyond[FIELD["reach"]] = 3
     with pytest.raises(ValueError):
-        compiled.rescore(beyond, entry, good, 300, 0, 9, True, rows.scratch, scores, found, out)
+        compiled.rescore(beyond, entry, good, 300, 0, -1.0, 9, True, rows.scratch, scores, found, out)
