@@ -262,7 +262,8 @@ class Slb:
                 session.near = None
                 session.steady = 0
                 return None
-            if not near.complete or not policy.worth_proving(cosine):
+            # A proof scores up to a thousand rows: more than an ordinary search costs, much less than an exact one.
+            if not near.complete or not (effort.exact or mode == "certified") or not policy.worth_proving(cosine):
                 return None
             ids, scores, _, proven = near.answer(view, query, k, -1.0, prove=True)
             policy.note_proof(cosine, proven)
