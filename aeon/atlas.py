@@ -30,7 +30,7 @@ from aeon.page_memory import Snapshot
 from aeon.pages import PageIndex
 from aeon.probing import RECALL_TARGET, Curve
 from aeon_native import dispatch
-from aeon_native.page_layout import padded_dim, scratch_bytes
+from aeon_native.page_layout import FIELD, FIELDS, padded_dim, scratch_bytes
 
 INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
@@ -93,6 +93,14 @@ class Effort(NamedTuple):
     eps0: float
 
 
+class RowContext(NamedTuple):
+    """Where rows lie: the kernels' context, how many rows it reaches, and the arrays behind its addresses."""
+
+    ctx: NDArray[np.int64]
+    reach: int
+    keep: Any
+
+
 class Atlas:
     """Rows of one generation and of what came since.
 
@@ -129,6 +137,8 @@ class Atlas:
         ] = {}  # by filter: (of so many events, rows)
         self._asked = self._measure_at = 0
         self._local = threading.local()
+        self._row_context: RowContext | None = None
+        self._longest = (0, 0.0)
         self.index_error = ""  # why the index was given up, if it was
         self.pages_error = ""  # why the generation's pages were not used, if they were not
 
@@ -785,6 +795,35 @@ class Atlas:
         ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
         dispatch.kernels.rows_checksum(codes, ids, scales, out)
         return out
+
+    # -- what the SLB asks of the rows --------------------------------------------------------------------------
+
+    def row_context(self, rows: int) -> RowContext:
+        """Where the rows below `rows` lie, for `Kernels.rescore`."""
+        context = self._row_context
+        if context is None or context.reach < rows:
+            fields, keep = self.row_fields()
+            ctx = np.zeros(len(FIELDS), np.uint64)
+            for name, value in fields.items():
+                ctx[FIELD[name]] = value
+            ctx[FIELD["dim"]] = padded_dim(self.dim)
+            context = self._row_context = RowContext(ctx.view(np.int64), fields["reach"], keep)
+        return context
+
+    def longest(self, rows: int) -> float:
+        """No row below `rows` has a larger norm, as it is kept. Cost: one pass over the rows that are new since last time."""
+        if not self.quantised:
+            return 1 + 1e-6
+        done, found = self._longest
+        for begin, codes in self.codes.runs(rows, done):
+            scales = self.rows.take(np.arange(begin, begin + len(codes)), "scale")
+            for at in range(0, len(codes), 1024):
+                block = codes[at : at + 1024].view(np.int8).astype(np.float32)
+                lengths = np.sqrt(np.einsum("ij,ij->i", block, block)) * scales[at : at + 1024]
+                found = max(found, float(lengths.max()))
+        if rows > self._longest[0]:
+            self._longest = rows, found
+        return found * (1 + 1e-5)
 
 
 def _without(allowed: NDArray[np.uint8], rows: NDArray[np.int64], stop: int) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ rebuilds is what was there. One thread applies at a time, in the order of LSNs; 
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable
 from functools import cached_property
@@ -48,6 +49,9 @@ _PRIVATE = (
 )  # changed in memory while the file stays as it is
 
 
+_serials = itertools.count(1)
+
+
 class View(NamedTuple):
     """A consistent snapshot: everything up to one commit. Valid for as long as it is held."""
 
@@ -84,9 +88,11 @@ class Engine:
     Attributes
     ----------
     live, vectors : how many memories, and how many with a vector, are alive and current.
+    serial : no other engine of this process has it; what was learned of one engine's rows is void in another.
     """
 
     def __init__(self, files: FileSystem, root: str, manifest: Manifest) -> None:
+        self.serial = next(_serials)
         self.manifest = manifest
         self._root = root
         mapped = {
@@ -344,6 +350,14 @@ def is_readable(death: int, lsn: int) -> bool:
 
 
 _LSN = np.uint64(SUPERSEDED - 1)
+
+
+def is_alive(trace: Trace, index: int, lsn: int) -> bool:
+    """Whether the event at `index` is current at `lsn`."""
+    death = trace.death(index)
+    if not death:
+        return True
+    return (death & ~SUPERSEDED) > lsn and trace.superseded_at.get(index, lsn + 1) > lsn
 
 
 def alive_mask(view: View, indexes: NDArray[np.int64]) -> NDArray[Any]:

@@ -96,6 +96,13 @@ def check_count(count: Any, what: str) -> int:
     return int(count)
 
 
+def check_share(share: Any, what: str) -> float:
+    """Return a number from 0 to 1."""
+    if isinstance(share, bool) or not isinstance(share, (int, float, np.number)) or not 0 <= share <= 1:
+        raise InvalidInputError(f"{what} is a number from 0 to 1, not {share!r}")
+    return float(share)
+
+
 def as_timestamp(when: Any, what: str = "timestamp") -> int:
     """Return microseconds since 1970-01-01 UTC; None is now, a naive datetime is local time."""
     if when is None:

@@ -48,8 +48,8 @@ def open_store(
     read_only : share the store with its writer; `Store.refresh` follows it.
     rows : "int8", a quarter of the memory, or "float32"; fixed when the store is made.
     create : False to refuse a path where no store is.
-    settings : recall_target, unknown_fields, ttl, max_bytes, keep_versions, compact_share, checkpoint_log_bytes, background,
-        segment_bytes_max, segment_growth_bytes (see `Options`).
+    settings : recall_target, unknown_fields, slb, slb_bytes_max, slb_shared, ttl, max_bytes, keep_versions, compact_share,
+        checkpoint_log_bytes, background, segment_bytes_max, segment_growth_bytes (see `Options`).
 
     Recovers from a crash by itself: `Store.recovery` says what was done.
     Raises LockedError (names the holder's pid), NotAStoreError, VersionError, CorruptionError, EmbedderMismatchError,

@@ -11,6 +11,8 @@ from aeon.probing import RECALL_TARGET, TARGET_MAX, TARGET_MIN
 
 Durability = Literal["full", "normal", "off"]
 Rows = Literal["int8", "float32"]
+SlbMode = Literal["off", "certified", "approximate", "auto"]
+SLB_MODES = ("off", "certified", "approximate", "auto")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Options:
     unknown_fields : what a filter does that needs a metadata field no memory has ever had: "error" (a misspelt name is
         noticed), or "ignore" (nothing matches; for an agent that filters by what it has not said yet).
     recall_target : share of the exact result that `recall` finds, on average, where it does not say otherwise; 0.8 to 0.999.
+    slb : how far `recall` may answer from what it found for the same session before: "off"; "certified", only what is
+        proven to be the answer of an exact search; "approximate", also what is merely likely; "auto", that too, as long as
+        the measured recall of such answers stays at `recall_target`.
+    slb_bytes_max : memory of the SLB; the sessions that were not used for the longest time give way.
+    slb_shared : a repeated query may be answered by what another session found. Off: sessions see nothing of each other.
     """
 
     durability: Durability = "full"
@@ -49,13 +56,25 @@ class Options:
     background: bool = True
     unknown_fields: Literal["error", "ignore"] = "error"
     recall_target: float = RECALL_TARGET
+    slb: SlbMode = "off"
+    slb_bytes_max: int = 64 << 20
+    slb_shared: bool = False
 
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal", "off"):
             raise InvalidInputError(f"durability is 'full', 'normal' or 'off', not {self.durability!r}")
         if self.unknown_fields not in ("error", "ignore"):
             raise InvalidInputError(f"unknown_fields is 'error' or 'ignore', not {self.unknown_fields!r}")
-        least_of = {"segment_bytes_max": 1024, "segment_growth_bytes": 512, "checkpoint_log_bytes": 0, "max_bytes": 0}
+        check_slb(self.slb)
+        if not isinstance(self.slb_shared, bool):
+            raise InvalidInputError(f"slb_shared is True or False, not {self.slb_shared!r}")
+        least_of = {
+            "segment_bytes_max": 1024,
+            "segment_growth_bytes": 512,
+            "checkpoint_log_bytes": 0,
+            "max_bytes": 0,
+            "slb_bytes_max": 0,
+        }
         for name, least in least_of.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -90,3 +109,10 @@ def check_recall_target(target: float) -> float:
     if isinstance(target, bool) or not isinstance(target, (int, float)) or not TARGET_MIN <= target <= TARGET_MAX:
         raise InvalidInputError(f"recall_target is a number from {TARGET_MIN} to {TARGET_MAX}, not {target!r}")
     return float(target)
+
+
+def check_slb(mode: str) -> SlbMode:
+    """Return a mode of the SLB; InvalidInputError unless it is one."""
+    if mode not in SLB_MODES:
+        raise InvalidInputError(f"slb is one of {', '.join(map(repr, SLB_MODES))}; not {mode!r}")
+    return mode  # type: ignore[return-value]

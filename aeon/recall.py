@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.engine import View, alive_mask
+from aeon.engine import Engine, View, alive_mask
 from aeon.errors import FilterError
 from aeon.format import OpFlag
-from aeon.results import Hit
+from aeon.results import Answered, Hit
 from aeon.trace import FIELDS_MAX
 from aeon.where import Where
 
@@ -156,6 +156,8 @@ def recall(
             query[None], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
+        if filters.where is None:
+            return as_hits(engine, ids[0], scores[0])
         hits: list[Hit] = []
         found = ids[0]
         hidden = graph.archived_mask(found, view.lsn) if hide else None
@@ -165,13 +167,20 @@ def recall(
             if hidden is not None and hidden[n]:
                 continue
             index = engine.trace.index_of(id_)
-            if filters.where is None or matches(view, index, filters.where):
-                hits.append(Hit(engine, index, id_, score))
+            if matches(view, index, filters.where):
+                hits.append(Hit(engine, id_, score))
                 if len(hits) == k:
                     return hits
         if want >= available:
             return hits
         want = min(8 * want, available)
+
+
+def as_hits(
+    engine: Engine, ids: NDArray[np.uint64], scores: NDArray[np.float32], answered: Answered = "atlas"
+) -> list[Hit]:
+    """Hits of what a search found; an id of 0 ends them."""
+    return [Hit(engine, id_, score, answered) for id_, score in zip(ids.tolist(), scores.tolist(), strict=True) if id_]
 
 
 def search_batch(

@@ -60,19 +60,23 @@ class Replayed:
     surplus_segments: tuple[int, ...]
 
 
+_READ_AGAIN = 3  # readings of one generation that have to fail before that is told
 _READ_ATTEMPTS = 100  # a reader that meets a checkpoint starts over; each attempt needs another checkpoint to fail
 
 
 def read_engine(files: FileSystem, root: str) -> tuple[Engine, Replayed]:
     """Build the state of the store at `root` for reading, while its writer may be at work; changes nothing on disk."""
+    unchanged = 0
     for _ in range(_READ_ATTEMPTS):
         manifest = manifests.load(files, root)
         try:
             engine = Engine(files, root, manifest)
             return engine, replay(files, root, engine)
         except (CorruptionError, FileNotFoundError):
-            # A checkpoint may have replaced the generation and deleted the log under our feet.
-            if manifests.load(files, root) == manifest:
+            # A checkpoint may have replaced the generation and deleted the log under our feet; or the writer deleted a
+            # segment that it had made ahead of time, or wrote between two reads. What is really damaged is so again.
+            unchanged += manifests.load(files, root) == manifest
+            if unchanged == _READ_AGAIN:
                 raise
     raise CorruptionError(
         f"{root}/{MANIFEST_NAME}", 0, expected="a store at rest", found=f"{_READ_ATTEMPTS} checkpoints"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aeon.format import ROLES
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aeon.operations import Extra
     from aeon.trace import Event
 
+Answered = Literal["atlas", "exact", "certified", "approximate"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -134,11 +135,18 @@ class Hit(Memory):
     Attributes
     ----------
     score : cosine of the query and the memory's vector, within 0.005 for INT8 rows (so an identical text may score 1.004).
+    answered : by what: "atlas" (a search), or by the SLB: "exact", "certified" or "approximate" (see `aeon.slb`).
     """
 
-    def __init__(self, engine: Engine, index: int, id_: int, score: float) -> None:
-        super().__init__(engine, index, id_)
+    def __init__(self, engine: Engine, id_: int, score: float, answered: Answered = "atlas") -> None:
+        self._engine = engine
+        self.id = id_
         self.score = score
+        self.answered = answered
+
+    @cached_property
+    def _index(self) -> int:  # type: ignore[override]
+        return self._engine.trace.index_of(self.id)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the vector, as JSON-friendly values, with the score."""
@@ -233,6 +241,7 @@ class Stats:
     memories, vectors : current ones (not forgotten, not replaced). events : all that are kept.
     log_bytes : the log, space reserved for it included. disk_bytes : all files together. files : each, by its path.
     kernels : "compiled", "reference" (the NumPy twins serve) or what the loader says.
+    slb : figures of the SLB: answers by kind, hit rates, tau, measured recall of hits, drift, bytes (see `Slb.stats`).
     """
 
     path: str
@@ -253,6 +262,7 @@ class Stats:
     disk_bytes: int
     files: dict[str, int]
     kernels: str
+    slb: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,13 @@ from aeon.files import FileSystem, Lock
 from aeon.format import TEXT_BYTES_INLINE, OpFlag
 from aeon.key_table import encode_key
 from aeon.operations import encode_extra, encode_forget, encode_remember
-from aeon.options import Options, check_recall_target
+from aeon.options import Options, SlbMode, check_recall_target, check_slb
 from aeon.pin import Pin
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine
 from aeon.results import BackupReport, CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
 from aeon.salience import Salience
+from aeon.slb import Slb
 from aeon.trace_view import TraceView
 from aeon.transaction import Transaction
 from aeon.upkeep import Upkeep
@@ -85,6 +87,7 @@ class Store(Consolidation):
         self._salience = Salience(files, root, engine.manifest.uuid)
         self._upkeep = Upkeep()
         self.recovery = recovery
+        self.slb = Slb(self._view, engine.atlas.dim, bytes_max=options.slb_bytes_max, shared=options.slb_shared)
         if engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()
         _open_stores.add(self)
@@ -496,6 +499,9 @@ class Store(Consolidation):
         recall_target: float | None = None,
         archived: bool = False,
         as_of: Any = None,
+        asked_in: str | None = None,
+        context: float = 0.0,
+        slb: SlbMode | None = None,
     ) -> list[Hit]:
         """Return the `k` memories nearest to `query`, best first; fewer only if fewer match.
 
@@ -511,6 +517,11 @@ class Store(Consolidation):
         as_of : read as the store was after this commit (an LSN), or before the first memory with a timestamp beyond this
             datetime; scores every row. What was forgotten since shows again until a checkpoint or compaction leaves it out:
             NotRetainedError from then on.
+        asked_in : the session whose turn this is, for `context` and `slb`; it filters nothing. None = `session`, if that
+            is one name.
+        context : 0 to 1, how much of the query is replaced by the mean of that session's recent turns.
+        slb : "off", "certified", "approximate" or "auto" (see `Options`); None = as the store was opened with. Without a
+            session nothing is cached. `Hit.answered` says what answered.
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
         Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: tens of microseconds
@@ -518,10 +529,11 @@ class Store(Consolidation):
         """
         view = self._view()
         if as_of is not None:
-            view, exact = reading.view_at(view, as_of), True
+            view, exact, slb = reading.view_at(view, as_of), True, "off"
         return self._recall(
             view, query, k, session=session, namespace=namespace, where=where, since=since, until=until, roles=roles,
-            exact=exact, recall_target=recall_target, archived=archived,
+            exact=exact, recall_target=recall_target, archived=archived, asked_in=asked_in, context=context,
+            slb=self._options.slb if slb is None else check_slb(slb),
         )  # fmt: skip
 
     def _recall(
@@ -539,10 +551,28 @@ class Store(Consolidation):
         exact: bool = False,
         recall_target: float | None = None,
         archived: bool = False,
+        asked_in: str | None = None,
+        context: float = 0.0,
+        slb: SlbMode = "off",
     ) -> list[Hit]:
         count = intake.check_count(k, "k")
         filters = self._filters(view, session, namespace, where, since, until, roles, archived)
-        hits = recall(view, self._as_query(query), count, filters, self._effort(exact, recall_target))
+        vector, effort = self._as_query(query), self._effort(exact, recall_target)
+        if asked_in is None and type(session) is str:
+            asked_in = session
+        elif asked_in is not None and type(asked_in) is not str:
+            intake.check_name(asked_in, "asked_in")
+        ahead = None
+        if context:
+            share = intake.check_share(context, "context")
+            if asked_in is None:
+                raise InvalidInputError("context of which session? give asked_in= (or session= to search only there)")
+            vector, ahead = self.slb.context(view, asked_in, vector, share)
+        # What was archived since an entry was made is no death, so the cache would not see it.
+        if slb == "off" or asked_in is None or (view.engine.trace.graph.archives and not filters.archived):
+            hits = recall(view, vector, count, filters, effort)
+        else:
+            hits = self.slb.recall(view, vector, count, filters, effort, slb, asked_in, ahead)
         if self._wal is not None:
             self._salience.note([hit.id for hit in hits], time.time_ns() // 1000)
         return hits
@@ -570,7 +600,15 @@ class Store(Consolidation):
             if self._embed is None:
                 raise self._embedder_missing("a vector as the query")
             return embed_texts(self._embed, [query], self._engine.atlas.dim)[0]
-        vectors = as_vectors(query, self._engine.atlas.dim, "query")
+        dim = self._engine.atlas.dim
+        if (
+            type(query) is np.ndarray
+            and query.shape == (dim,)
+            and query.dtype == np.float32
+            and query.flags.c_contiguous
+        ):
+            return query
+        vectors = as_vectors(query, dim, "query")
         if len(vectors) != 1:
             raise InvalidInputError(f"recall takes one query, not {len(vectors)}; atlas.search takes many")
         return vectors[0]
@@ -747,7 +785,7 @@ class Store(Consolidation):
     def stats(self) -> Stats:
         """Return figures of the store."""
         view = self._view()
-        return checks.measure(
+        measured = checks.measure(
             self._files,
             self._root,
             view,
@@ -756,6 +794,7 @@ class Store(Consolidation):
             read_only=self._wal is None,
             durable_lsn=self.durable_lsn,
         )
+        return replace(measured, slb=self.slb.stats())
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -773,6 +812,7 @@ class Store(Consolidation):
                 return
             self._unusable = f"{self._root} is closed"
             self._engine.atlas.stop_background()
+            self.slb.stop()
             try:
                 if self._wal is not None:
                     self._wal.close()

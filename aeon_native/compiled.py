@@ -18,6 +18,7 @@ from .int8 import (
 from .page_writing import clear_lanes, closer_rows, copy_lanes, encode_lanes, insert_rows
 from .scan import finish_topk, gather_f32, gather_int8, scan_f32, scan_int8
 from .sketch import nearest_pages, rotate_rows, search_pages
+from .working_set import likeness, nearest, rescore
 
 __all__ = [
     "clear_lanes",
@@ -35,11 +36,14 @@ __all__ = [
     "gather_f32",
     "gather_int8",
     "insert_rows",
+    "likeness",
+    "nearest",
     "nearest_pages",
     "normalize",
     "prepare_query",
     "quantize",
     "records_checksum",
+    "rescore",
     "rotate_rows",
     "rows_checksum",
     "rows_verify",

@@ -152,6 +152,24 @@ class Kernels(Protocol):
     ) -> int: ...
     def split_rows(self, vectors: Array, centroids: Array, projections: Array, side: Array) -> int: ...
     def dot_table(self, x: Array, y: Array, out: Array) -> None: ...
+    def likeness(self, x: Array, y: Array) -> float: ...
+    def nearest(self, ring: Array, query: Array, count: int) -> tuple[int, float]: ...
+    def rescore(
+        self,
+        ctx: Array,
+        entry: Array,
+        query: Array,
+        limit: int,
+        lsn: int,
+        tau: float,
+        depth: int,
+        prove: bool,
+        scratch: Array,
+        scores: Array,
+        rows: Array,
+        out: Array,
+        ids: bool = False,
+    ) -> int: ...
 
 
 kernels: Kernels = cast(Kernels, reference)

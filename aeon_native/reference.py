@@ -36,6 +36,7 @@ from .reference_pages import (
     search_pages,
     split_rows,
 )
+from .reference_slb import likeness, nearest, rescore
 
 __all__ = [
     "clear_lanes",
@@ -53,11 +54,14 @@ __all__ = [
     "gather_f32",
     "gather_int8",
     "insert_rows",
+    "likeness",
+    "nearest",
     "nearest_pages",
     "normalize",
     "prepare_query",
     "quantize",
     "records_checksum",
+    "rescore",
     "rotate_rows",
     "rows_checksum",
     "rows_verify",

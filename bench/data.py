@@ -17,7 +17,7 @@ def dialogue() -> tuple[list[str], NDArray[np.float32], NDArray[np.float32], NDA
     folder = FOLDER / "dialogue"
     if not folder.is_dir():
         return None
-    base, queries = (_unit(np.load(folder / f"{name}.npy").astype(np.float32)) for name in ("base", "queries"))
+    base, queries = (unit(np.load(folder / f"{name}.npy").astype(np.float32)) for name in ("base", "queries"))
     with gzip.open(folder / "base.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     return texts, base, queries[:2000], np.load(folder / "neighbour_scores.npy")[:, 9]
@@ -32,8 +32,9 @@ def imitation(count: int, dim: int, seed: int = 1) -> NDArray[np.float32]:
     rows += 0.7 * rng.standard_normal((count, dim), np.float32) * spectrum
     twins = rng.integers(0, count, count // 5)
     rows[rng.integers(0, count, count // 5)] = rows[twins]
-    return _unit(rows)
+    return unit(rows)
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows at length 1."""
     return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

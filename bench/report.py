@@ -132,6 +132,43 @@ def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
             )  # fmt: skip
         case "zero_copy":
             return "10 MB of rows to NumPy", figure, spread, str(r["note"])
+        case "slb_lookup":
+            return (
+                "`slb.lookup`",
+                figure,
+                spread,
+                f"{r['entries']} cached queries x {r['dim']} float32, P99 {_number(r['p99'])} us",
+            )
+        case "slb_exact":
+            return "`recall`, repeated query", figure, spread, f"SLB, answered `exact`, P99 {_number(r['p99'])} us"
+        case "slb_overhead":
+            return (
+                f"SLB on, plain turns: {r['of']}", figure, "",
+                f"`auto` {r['on']:.1f} us, off {r['off']:.1f} us; each query in turn, least of 9",
+            )  # fmt: skip
+        case "slb_hits":
+            recall = f"recall@10 of hits {r['recall@10']:.4f}" if r["recall@10"] is not None else "no hits"
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(r["kinds"].items()))
+            return (
+                f"SLB `{r['mode']}`{', exact=True' if r['exact'] else ''}, {r['stream']} turns: hits", figure, "",
+                f"{kinds}; {recall}; {r['differences']} certified answers differ from exact search",
+            )  # fmt: skip
+        case "slb_hit_time":
+            return (
+                f"SLB `{r['mode']}`{', exact=True' if r['exact'] else ''}, {r['stream']}, a hit", figure, spread,
+                f"{r['kind']}; the Atlas for the same queries {_number(r['atlas'])} us: {r['value'] / r['atlas']:.2f}x",
+            )  # fmt: skip
+        case "slb_paper":
+            recall = f", recall@10 {r['recall@10']:.2f}" if r["recall@10"] is not None else ""
+            return (
+                f"the paper's policy, {r['stream']} turns: answers given", figure, "",
+                f"cached answer from a cosine of {r['tau']} on: {r['wrong']:.0f} % of them wrong in some place{recall}",
+            )  # fmt: skip
+        case "slb_threads":
+            return (
+                f"`recall` from {r['threads']} threads", figure, "",
+                f"SLB {r['mode']}, {r['sessions']:,} sessions: P50 {_number(r['p50'])} us, P99 {_number(r['p99'])} us",
+            )  # fmt: skip
     return None
 
 

@@ -19,6 +19,7 @@ from aeon.files import OsFile
 from aeon.wal import Wal
 from aeon_native import dispatch
 from bench import data, machine, trace_workloads, upkeep
+from bench.slb import slb
 
 Result = dict[str, Any]
 REPEATS = 5  # of each timed loop; the median is reported, with the spread
@@ -309,6 +310,7 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "remember_many": remember_many,
     "group_commit": group_commit,
     "recall_dialogue": recall_dialogue,
+    "slb": slb,
     "reopen": reopen,
     "start_up": start_up,
     "disk": disk,

@@ -188,6 +188,21 @@ def test_the_readmes_episodes_run(tmp_path: Path) -> None:
     assert "A wet walk." in run.stdout
 
 
+def test_the_readmes_conversation_runs(tmp_path: Path) -> None:
+    samples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (sample,) = [sample for sample in samples if "asked_in" in sample]
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", sample],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["exact Two rooms are enough.", run.stdout.splitlines()[1], "0.5"]
+
+
 def test_the_packages_own_sample_runs(tmp_path: Path) -> None:
     sample = re.search(r"((?:^    .*\n|^\n)+)", aeon.__doc__ or "", re.MULTILINE)
     assert sample is not None
