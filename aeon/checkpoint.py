@@ -176,7 +176,7 @@ class _Writer:
         return np.flatnonzero(used[0]), np.flatnonzero(used[1])
 
     def _branches_in_use(self, used: NDArray[np.bool_]) -> dict[int, tuple[int, int, int]]:
-        """Branches with a trunk that still has memories: of a session that has some too, or never had any.
+        """Branches with a trunk that still has memories: they are in the branch's history, whatever it has of its own.
 
         A trunk without memories is skipped, for the one that it branched off. Marks the sessions in `used`.
         """
@@ -184,7 +184,7 @@ class _Writer:
         for number, (event, lsn, trunk) in self._branches.items():
             while not used[trunk] and trunk in self._branches:
                 event, _, trunk = self._branches[trunk]
-            if used[trunk] and (used[number] or not self._trace.session_count(number)):
+            if used[trunk]:
                 found[number] = (event, lsn, trunk)
         used[list(found)] = True
         return found

@@ -254,6 +254,34 @@ def test_a_branch_goes_on_from_an_earlier_event(store: Store, settle: Any) -> No
     assert ids(store.history("deeper")) == [one, other, last], "the event it branched off was forgotten"
 
 
+@pytest.mark.parametrize("purge", [False, True])
+def test_branches_after_a_compaction(path: Path, purge: bool) -> None:
+    """Of a session that was emptied, of one that never had a memory, and of a trunk that was emptied."""
+    with aeon.open(path) as store:
+        root = [store.remember(str(n), session="root") for n in range(4)]
+        store.branch(root[2], "emptied")
+        store.branch(root[1], "never")
+        gone = [store.remember("gone", session="emptied") for _ in range(2)]
+        store.branch(gone[0], "twig")
+        twig = store.remember("twig", session="twig")
+        lost = store.remember("lost", session="lost")
+        store.branch(lost, "of the lost")
+        store.forget([*gone, lost])
+        for _ in range(2):
+            store.compact(purge=purge)
+            assert ids(store.history("emptied")) == root[:3]
+            assert ids(store.history("never")) == root[:2]
+            assert ids(store.history("twig")) == [*root[:3], twig]
+            assert store.history("of the lost") == []
+            assert store.check().ok
+        later = store.remember("later", session="emptied")
+        store.branch(later, "leaf")
+        store.compact(purge=purge)
+    with aeon.open(path) as store:
+        assert ids(store.history("leaf")) == [*root[:3], later]
+        assert store.check().ok
+
+
 def test_branches_that_cannot_be(store: Store) -> None:
     a, b = store.remember_many(["a", "b"], session="main")
     store.branch(a, "taken")
