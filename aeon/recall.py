@@ -156,7 +156,7 @@ def recall(
             query[None], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
-        if filters.where is None:
+        if filters.where is None and not hide:
             return as_hits(engine, ids[0], scores[0])
         hits: list[Hit] = []
         found = ids[0]
@@ -166,8 +166,7 @@ def recall(
                 return hits
             if hidden is not None and hidden[n]:
                 continue
-            index = engine.trace.index_of(id_)
-            if matches(view, index, filters.where):
+            if filters.where is None or matches(view, engine.trace.index_of(id_), filters.where):
                 hits.append(Hit(engine, id_, score))
                 if len(hits) == k:
                     return hits

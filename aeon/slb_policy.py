@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-LEAST = 0.80  # below that cosine working sets are of no use (docs/decisions/0006)
+LEAST = 0.80  # below that cosine working sets are of no use (docs/decisions/0010)
 _BINS = 40  # of 0.005
 _SAMPLES_MIN = 64  # before so many were measured, tau stays where it began
 _SAMPLES_KEPT = 4096  # older ones lose weight, so that tau follows the conversation

@@ -2,7 +2,7 @@
 
 A block keeps 16 centroids of what was said in its stretch of time, and which of its rows belong to each. A search scores the
 centroids of all blocks, then the rows of the best of them. One centroid a block is not enough: 1,024 turns hold many topics
-(docs/decisions/0006). The newest rows, fewer than a block, are in none and are always scored.
+(docs/decisions/0009). The newest rows, fewer than a block, are in none and are always scored.
 
 Derived: blocks are made when the index is first asked for, then one by one as they fill, and are written with a checkpoint.
 A block never changes once it is made, and the counts that show it are raised last: a reader needs no lock.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 1024
 CENTROIDS = (
-    16  # of a block; with PROBES_MIN recall@10 is 0.97 on the dialogue turns in time order (docs/decisions/0006)
+    16  # of a block; with PROBES_MIN recall@10 is 0.97 on the dialogue turns in time order (docs/decisions/0009)
 )
 PROBES_MIN = 96  # centroids whose rows are scored, at least; they grow with the square root of the centroids
 _ROUNDS = 3  # of k-means within a block

@@ -224,7 +224,7 @@ class TraceView:
         """Return the `k` memories nearest to `query` through the time blocks, best first; filters as in `Store.recall`.
 
         A stretch of time costs what is in it, whatever the size of the store. probes : groups of some 64 memories that
-        are scored, None = as many as the size of the store asks for (docs/decisions/0006 has the curve of recall). The
+        are scored, None = as many as the size of the store asks for (docs/decisions/0009 has the curve of recall). The
         first call makes the blocks: some 3 ms each.
         """
         view = self._view()

@@ -20,7 +20,7 @@ from aeon_native.page_layout import padded_dim, scratch_bytes
 from aeon_native.reference_slb import ENTRY_FIELDS
 
 CANDIDATES = 1024
-DEPTH = 256  # rows that are scored where no proof is asked for (docs/decisions/0006)
+DEPTH = 256  # rows that are scored where no proof is asked for (docs/decisions/0010)
 _LATER_MAX = 256  # a set serves until so many rows came since; a scan of them takes two microseconds
 
 

@@ -179,7 +179,7 @@ def test_a_timeline_tells_when(store: Store) -> None:
 
 @pytest.mark.data
 def test_recall_on_the_dialogue_turns_in_time_order(data_folder: Any, open_store: Any, compiled_kernels: None) -> None:
-    """docs/decisions/0006: recall@10 of the default is 0.978 on all of them; here a third."""
+    """docs/decisions/0009: recall@10 of the default is 0.978 on all of them; here a third."""
     base = np.load(data_folder / "dialogue" / "base.npy")[:20_480].astype(np.float32)
     queries = np.load(data_folder / "dialogue" / "queries.npy")[:2000:20].astype(np.float32)
     store = open_store(384, durability="off")
