@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import aeon
-from aeon import slb
+from aeon import slb, working_sets
 from aeon.slb_policy import TAU_UNMEASURED, Drift, Policy
 
 DIM, COUNT = 32, 3000
@@ -95,6 +95,23 @@ def test_certified_is_the_exact_answer_to_the_bit(tmp_path: Path, rows: Any) -> 
                     assert found(hits) == found(store.recall(query, exact=True))
                 store.slb.settle(30)
         assert certified >= 12
+
+
+def test_a_small_set_claims_no_more_than_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few candidates everything hangs on the bound of what lies outside."""
+    monkeypatch.setattr(working_sets, "CANDIDATES", 24)
+    with filled(tmp_path / "agent.aeon") as store:
+        view, proven = store._view(), 0
+        for n in range(60):
+            made = working_sets.WorkingSet(view, ROWS[n], complete=True)
+            for noise in (0.001, 0.02, 0.05, 0.1, 0.2, 0.4):
+                query = near(ROWS[n], noise, n)
+                ids, scores, _, certain = made.answer(view, query, 10, -1.0, prove=True)
+                truth = found(store.recall(query, exact=True))
+                if certain:
+                    proven += 1
+                    assert list(zip(ids.tolist(), scores.tolist(), strict=True)) == truth
+        assert 20 < proven < 360
 
 
 def test_approximate_only_when_asked_for(store: aeon.Store) -> None:
