@@ -74,7 +74,7 @@ def _score(
             ids, scores = ids[shown], scores[shown]
         if len(ids) >= k or len(found) < want or want == available:
             pairs = zip(ids[:k].tolist(), scores[:k].tolist(), strict=True)
-            return [Hit(engine, engine.trace.index_of(id_), id_, score) for id_, score in pairs]
+            return [Hit(engine, id_, score) for id_, score in pairs]
         want = min(available, 8 * want)
     return []
 

@@ -443,6 +443,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert report.memories == len(self.model.readable()) == self.store.stats().events
         assert self.store.stats().log_bytes == 64
         used = {self.model.records[id_].session for id_ in self.model.readable()}
+        branches = {}
+        for name, event in self.model.branches.items():
+            trunk = self.model.records[event].session
+            while trunk not in used and trunk in self.model.branches:  # a trunk without memories is skipped
+                event = self.model.branches[trunk]
+                trunk = self.model.records[event].session
+            if trunk in used:
+                branches[name] = event
+        self.model.branches = branches
+        used |= set(branches)
         self.model.begun = [name for name in self.model.begun if name in used]  # the others begin anew
         if purge:  # what no memory has any more is in no file, the names of fields included
             kept = [self.model.records[id_].metadata or {} for id_ in self.model.readable()]

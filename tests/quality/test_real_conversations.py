@@ -282,7 +282,9 @@ def test_the_whole_conversation_survives_being_written_turn_by_turn(
 ) -> None:
     path = tmp_path / "agent.aeon"
     lines = locomo.lines
-    with aeon.open(path, 384, durability="normal", segment_bytes_max=1 << 18, checkpoint_log_bytes=1 << 20) as store:
+    with aeon.open(
+        path, 384, durability="normal", segment_bytes_max=1 << 18, checkpoint_log_bytes=1 << 20, background=False
+    ) as store:
         for line, vector in zip(lines, locomo.vectors, strict=True):
             store.remember(line["text"], vector, session=line["dialogue"], key=f"{line['dialogue']}/{line['dia_id']}")
         assert store.stats().generation >= 1

@@ -311,6 +311,8 @@ def test_a_reopened_store_ends_up_verified(open_store: Callable[..., Store]) -> 
     fill(store, clustered(6000))
     settled(store)
     store.checkpoint()
+    store.close()
+    store = open_store(DIM)
     atlas = settled(store)
     assert not atlas._all_verified
     query = clustered(1, 3)
