@@ -51,7 +51,8 @@ class Background:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the work under way, at most `timeout` seconds; whether none is left."""
-        thread = self._thread
+        with self._lock:  # a thread that is being started cannot be waited for yet
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         return not self.busy
