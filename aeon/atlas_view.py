@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -79,7 +80,14 @@ class AtlasView:
         Returns whether it serves; False in a smaller store, or after `timeout` seconds. Searches need not wait: until
         then every row is scanned.
         """
-        return self._view().engine.atlas.settle(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            atlas = self._view().engine.atlas
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            serves = atlas.settle(left)
+            # A generation that was swapped in meanwhile has an index of its own, and the old one's was given up.
+            if self._view().engine.atlas is atlas or left == 0:
+                return serves
 
     @property
     def dim(self) -> int:
