@@ -157,7 +157,7 @@ class _Writer:
         Not before the end of what is left out, nor of what had ended twice: a DEATH has one LSN.
         """
         ends = [self._deaths[self._first :][gone[self._first :]]]
-        twice = np.array(list(self._trace.superseded_at), np.int64)
+        twice = np.array(list(self._trace.superseded_at.copy()), np.int64)
         twice = twice[twice < len(gone)]
         ends.append(self._deaths[twice[gone[twice]]])
         return max(self._engine.manifest.history_from, *(int(end.max(initial=0)) for end in ends))

@@ -252,13 +252,14 @@ class Graph:
 
     # -- for a checkpoint ---------------------------------------------------------------------------------------
 
-    # Others may go on writing: a dict or list is copied in one step, and what they add has a later LSN or a newer source.
+    # Others may go on writing: dict.copy is one step (a list of items is not, it makes objects and so lets the collector, and
+    # behind it others, run), and what they add has a later LSN or a newer source.
     def all_edges(self, before_id: int = _EVERY) -> NDArray[Any]:
         """Every edge that was born with its source as EDGE[n], sorted by src, then in order of creation.
 
         before_id : only of sources with an id below it.
         """
-        born = [(src, edges) for src, edges in list(self._born.items()) if src < before_id]
+        born = [(src, edges) for src, edges in self._born.copy().items() if src < before_id]
         tail = [(src, dst, kind, 0) for src, edges in born for dst, kind in edges]
         merged = np.concatenate([self.base_edges, np.array(tail, EDGE.dtype)])
         return merged[np.argsort(merged["src"], kind="stable")]
@@ -270,21 +271,21 @@ class Graph:
 
     def all_reverse(self, lsn: int = _EVERY, before_id: int = _EVERY) -> NDArray[Any]:
         """Every edge, link and parent at `lsn` as LINK[n], in the order of `sort_reverse`; before_id as in `all_edges`."""
-        into = [(dst, list(edges)) for dst, edges in list(self._born_into.items())]
+        into = [(dst, list(edges)) for dst, edges in self._born_into.copy().items()]
         born = [(src, dst, kind, 0, 0, 0) for dst, edges in into for src, kind in edges if src < before_id]
         merged = np.concatenate([self.base_reverse, np.array(born, LINK.dtype), _records_of(self._links_into)])
         return sort_reverse(_as_of(merged, lsn, "ended"))
 
     def all_archived(self, lsn: int = _EVERY) -> NDArray[Any]:
         """Every time a memory was archived up to `lsn` as ARCHIVED[n], sorted by id, then lsn."""
-        since = list(self._archived.items())
+        since = self._archived.copy().items()
         tail = [(id_, *record) for id_, records in since for record in list(records)]
         merged = _as_of(np.concatenate([self.base_archived, np.array(tail, ARCHIVED.dtype)]), lsn, "restored")
         return merged[np.lexsort((merged["lsn"], merged["id"]))]
 
 
 def _records_of(links: dict[int, list[Link]]) -> NDArray[Any]:
-    found = [link for of_one in list(links.values()) for link in list(of_one)]
+    found = [link for of_one in links.copy().values() for link in list(of_one)]
     return np.array([(k.src, k.dst, k.kind, 0, k.lsn, k.ended) for k in found], LINK.dtype)
 
 

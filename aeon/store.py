@@ -369,6 +369,7 @@ class Store(Consolidation):
             wal.sync(lsn)
         if self._engine.view.lsn < lsn:
             self._apply_pending()
+        self._upkeep.give_way()
         self._commits += 1
         if self._commits == KERNELS_FROM_COMMITS or self._engine.view.rows >= KERNELS_FROM_ROWS:
             dispatch.start()  # does nothing the second time

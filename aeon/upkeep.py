@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
 _WORK_S = 200e-6  # pieces of work between two pauses
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
+_GIVE_WAY_S = 200e-6  # after each commit while there is more to catch up with: some five are applied in it
 _ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
 _COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
 _SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds of applying
@@ -62,6 +63,7 @@ class Upkeep:
         self._freeze_lsn = -1  # no run under way
         self._frozen: Frozen | None = None
         self._since: deque[tuple[int, int, bytes]] = deque()
+        self._catching_up = False
         self._paused_at = 0.0
         self._sweeping = False
         self._pauses = [0.0, 0.0]  # seconds for which the last run held up writers, at the freeze and at the swap
@@ -81,6 +83,11 @@ class Upkeep:
                 self._frozen = engine.freeze()
             elif lsn > self._freeze_lsn:
                 self._since.append((lsn, first_id, body))
+
+    def give_way(self) -> None:
+        """After a commit, without a lock: let a run that catches up with the writers come nearer, or they run away from it."""
+        if self._catching_up and len(self._since) > _BEHIND_MAX:
+            time.sleep(_GIVE_WAY_S)
 
     # -- asking for runs ----------------------------------------------------------------------------------------
 
@@ -251,6 +258,7 @@ class Upkeep:
         return weakref.ref(old), gone, removed
 
     def _end(self) -> None:
+        self._catching_up = False
         self._freeze_lsn = -1
         self._frozen = None
         self._since = deque()
@@ -281,6 +289,7 @@ class Upkeep:
         new = Engine(store._files, store._root, manifest)
         new.warm(self._pause)
         new.atlas.take_over(old.atlas, lambda: self._background.stopping)
+        self._catching_up = True
         for _ in range(_ROUNDS_MAX):
             self._pause()
             behind = len(self._since)

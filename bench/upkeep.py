@@ -65,10 +65,11 @@ def compaction(bench: Bench) -> Iterator[Result]:
 def pauses(bench: Bench) -> Iterator[Result]:
     """How long freeze and swap hold up a writer that commits all the while; 40 compactions of 20,000 rows."""
     freezes, swaps = [], []
-    with bench.store(durability="normal", **CALM) as store:
+    with bench.store(durability="normal", keep_versions=False, **CALM) as store:
         _fill(store, bench.rows, 20_000)
         store.atlas.settle()
-        with _busy(lambda n: store.remember(TEXT, bench.rows[n % 20_000], session="writer")):
+        # Upserts, so that the store stays as large as it is, however fast the writer.
+        with _busy(lambda n: store.remember(TEXT, bench.rows[n % 20_000], session="writer", key=str(n % 1000))):
             for _ in range(40):
                 report = store.compact()
                 freezes.append(report.pauses[0] * 1e6)

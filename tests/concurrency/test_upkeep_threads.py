@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ import pytest
 
 import aeon
 from aeon import upkeep
+from aeon.format import EdgeKind
+from aeon.graph import Graph
 
 DIM = 16
 ROUNDS = int(os.environ.get("AEON_CHECKED_READS", "150"))
@@ -117,3 +120,44 @@ def test_the_index_goes_along(tmp_path: Path) -> None:
             same = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True))
             assert same > 0.8 * exact.size
         assert store.check().ok
+
+
+class Garbage:
+    """Something for the collector to find, with a finalizer that lets other threads run."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        time.sleep(1e-5)
+
+
+def test_tables_of_the_graph_are_copied_while_it_grows() -> None:
+    """A copy that makes objects may be interrupted: by the collector, and by the writer while that is at work."""
+    graph = Graph({}, lambda: (np.empty(0, np.uint64), np.empty(0, np.uint64)))
+    done, count = threading.Event(), 0
+
+    def grow() -> None:
+        nonlocal count
+        while not done.is_set() and count < 20_000:
+            count += 1
+            graph.add_born(count, count + 1, EdgeKind.REF)
+            graph.link(count, count + 2, EdgeKind.REF, count)
+            graph.archive(count, 0, count)
+
+    threshold = gc.get_threshold()
+    writer = threading.Thread(target=grow)
+    gc.set_threshold(100)
+    try:
+        writer.start()
+        for _ in range(25):
+            for table in (graph.all_edges, graph.all_links, graph.all_reverse, graph.all_archived):
+                for _ in range(5):
+                    Garbage()
+                table(1 << 40)
+    finally:
+        gc.set_threshold(*threshold)
+        done.set()
+        writer.join()
+    assert len(graph.all_edges()) == len(graph.all_links()) == len(graph.all_archived()) == count
+    assert len(graph.all_reverse()) == 2 * count

@@ -311,3 +311,18 @@ def test_damage_is_not_spread(store: aeon.Store, tmp_path: Path) -> None:
             again.compact()
         assert again.get(ids[6]).text == "text 6"
         again.remember("goes on", vector(1))
+
+
+def test_a_commit_gives_way_to_a_run_that_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(upkeep.time, "sleep", slept.append)
+    run = upkeep.Upkeep()
+    run._since.extend([(1, 1, b"")] * (upkeep._BEHIND_MAX + 1))
+    run.give_way()
+    assert not slept, "nothing catches up"
+    run._catching_up = True
+    run.give_way()
+    assert slept == [upkeep._GIVE_WAY_S]
+    run._since.popleft()
+    run.give_way()
+    assert len(slept) == 1, "near enough for the swap"
