@@ -141,8 +141,8 @@ class Model:
         return sorted(self._memories)
 
     def knows_topics(self) -> bool:
-        """Whether any memory ever had metadata."""
-        return any(text.metadata for text in self._texts.values())
+        """Whether any memory that can be read has metadata: a purge takes the names of fields away that none has."""
+        return any(memory[6] for memory in self._memories.values())
 
     def links(self) -> list[tuple[int, int, str]]:
         """Links whose ends can both be read."""
