@@ -43,8 +43,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, compact, purge, flush, reopen, kill;
+    """One step: remember, many, forget, forget_topic, transaction, abort, checkpoint, compact, purge, flush, reopen, kill, ask;
     on the graph: link, unlink (ids: src and its dsts; topic: the kind), archive, restore, branch (topic: the session).
+
+    inner : the steps of a transaction; of a checkpoint or compaction, the commits that are made while it runs.
     """
 
     kind: str
@@ -250,10 +252,9 @@ class Model:
         return [edge for edge in edges if (edge[0] in ids) != (edge[1] in ids)]
 
     def stood_for(self, summary: int) -> list[int]:
-        """Readable ids that are archived for a summary, which has to be readable itself."""
-        if summary not in self._memories:
-            return []
-        return [id_ for id_ in self.archived() if self._archived[id_] == summary]
+        """Readable ids that are archived for a summary, and linked to it: `undo` finds them by their links."""
+        linked = {dst for src, dst, kind in self.links() if src == summary and kind == "summarises"}
+        return [id_ for id_ in self.archived() if self._archived[id_] == summary and id_ in linked]
 
     def summaries(self) -> list[int]:
         """Summaries that can be undone."""
@@ -329,7 +330,7 @@ class StepMaker:
                 for s in inner
             ]  # fmt: skip
             return Step(kind, inner=tuple(inner))
-        if kind in ("checkpoint", "compact", "purge", "flush"):
+        if kind in ("checkpoint", "compact", "purge", "flush", "ask"):
             return Step(kind)
         if kind in _ON_GRAPH and readable:
             return self._on_graph(kind, readable)
@@ -433,6 +434,9 @@ def carry_out(store: Store, step: Step) -> None:
         store.compact(purge=step.kind == "purge")
     elif step.kind == "flush":
         store.flush()
+    elif step.kind == "ask":
+        store.recall(_ALONG, 2)  # counted, and kept at a checkpoint
+        store.trace.search(_ALONG, 1)  # from here on the time blocks are written with a checkpoint
     else:
         raise AssertionError(step.kind)
 
@@ -477,6 +481,9 @@ def difference(store: Store, state: State) -> str:
     reached = {int(id_) for id_ in found_ids[0] if id_}
     if reached != state.searchable:
         return f"vector search reaches {sorted(reached)}, expected {sorted(state.searchable)}"
+    along_time = {hit.id for hit in store.trace.search(_ALONG, len(state.searchable) + 3)}
+    if along_time != state.searchable:
+        return f"a search along time reaches {sorted(along_time)}, expected {sorted(state.searchable)}"
     return ""
 
 

@@ -6,14 +6,19 @@ with LSN j is `states[j]`. `Runner` carries them out on a store and says at each
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 import aeon
-from aeon import atlas, page_building, pages
+from aeon import atlas, page_building, pages, time_blocks
 from aeon import store as store_module
+from aeon.errors import AeonError
 from aeon.files import FileSystem
 from aeon.store import Store
 from aeon.torture.model import (  # what `aeon torture` and these tests share
@@ -61,6 +66,8 @@ def small_index(rows: int = 6) -> Iterator[None]:
         (atlas, "TAIL_ROWS", 2),
         (page_building, "BUILD_ROWS", 4),
         (pages, "_SPARSE_ROWS", 2),
+        (time_blocks, "BLOCK_ROWS", 4),
+        (time_blocks, "CENTROIDS", 2),
     )
     before = [getattr(module, name) for module, name, _ in settings]
     try:
@@ -87,7 +94,12 @@ class Workload:
 def plan(workload: Workload) -> list[State]:
     """The state after each commit: `states[j]` is what a store with LSN j holds."""
     model = Model(workload.rows)
-    return [model.state(), *(model.state() for step in workload.steps if model.apply(step))]
+    return [model.state(), *(model.state() for step in workload.steps for one in parts(step) if model.apply(one))]
+
+
+def parts(step: Step) -> tuple[Step, ...]:
+    """What a step commits, one by one."""
+    return step.inner if step.kind in UPKEEP else (step,)
 
 
 def with_one_more(state: State, text: Text, rows: str) -> State:
@@ -107,10 +119,11 @@ def with_one_more(state: State, text: Text, rows: str) -> State:
     )  # fmt: skip
 
 
+UPKEEP = ("checkpoint", "compact", "purge")
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
     ("checkpoint", 2), ("compact", 2), ("purge", 1), ("flush", 1), ("reopen", 1), ("kill", 2), ("link", 4), ("unlink", 1),
-    ("archive", 1), ("restore", 1), ("branch", 1), ("consolidate", 2), ("undo", 1),
+    ("archive", 1), ("restore", 1), ("branch", 1), ("consolidate", 2), ("undo", 1), ("ask", 2),
 )  # fmt: skip
 
 
@@ -126,7 +139,10 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
     made = []
     for kind in chosen:
         step = maker.step(kind)
-        maker.model.apply(step)
+        if kind in UPKEEP and maker.random.random() < 0.6:
+            step = replace(step, inner=tuple(_meanwhile(maker)))
+        else:
+            maker.model.apply(step)
         made.append(step)
     settings = {
         "segment_bytes_max": maker.random.choice((1024, 2048, 4096)),
@@ -136,6 +152,15 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
     }
     durability = ("full", "normal", "off")[seed % 3]
     return Workload(f"seed {seed}", seed, durability, rows, settings, tuple(made))
+
+
+def _meanwhile(maker: StepMaker) -> Iterator[Step]:
+    """Commits of other threads while a generation is written: few or many enough that some are left for the swap."""
+    kinds = ("remember", "upsert", "many", "forget", "transaction", "link", "unlink", "archive", "restore", "branch", "undo")
+    for kind in maker.random.choices(kinds, k=maker.random.randint(1, 7)):
+        step = maker.step(kind)
+        if maker.model.apply(step):
+            yield step
 
 
 # -- running ------------------------------------------------------------------------------------------------------
@@ -174,6 +199,7 @@ class Runner:
     promise : called with ("begun", n) before the n-th commit, ("acknowledged", n) after it returned, and ("durable", n) when
         the store says that n commits are on disk.
     acknowledged, durable, begun : the same as figures.
+    meanwhile : commits made while a generation was written, by what it was at.
     """
 
     workload: Workload
@@ -183,29 +209,69 @@ class Runner:
     durable: int = 0
     begun: int = 0
     store: Store | None = None
+    meanwhile: Counter[str] = field(default_factory=Counter)
     after_step: Callable[[Store, int], None] | None = None
 
     def run(self) -> None:
         """Carry out every step; an error of the store ends it. The store stays open until `stop`."""
-        model = Model(self.workload.rows)
-        commits = 0
+        self._model = Model(self.workload.rows)
         self._open("")
         for step in self.workload.steps:
-            if model.apply(step):
-                commits += 1
-                self.begun = commits
-                self.promise("begun", commits)
             if step.kind in ("reopen", "kill"):
                 assert self.store is not None
                 self.store.close() if step.kind == "reopen" else abandon(self.store)
                 self._open(step.durability)
+            elif step.inner and step.kind in UPKEEP:
+                self._carry_out_meanwhile(step)
             else:
-                assert self.store is not None
-                carry_out(self.store, step)
+                self._carry_out(step)
+            assert self.store is not None
             self.store.atlas.settle()  # whether a checkpoint writes pages must not depend on a thread's pace
-            self._tell(commits)
+            self._tell()
             if self.after_step is not None:
-                self.after_step(self.store, commits)
+                self.after_step(self.store, self.begun)
+
+    def _carry_out(self, step: Step) -> None:
+        assert self.store is not None
+        if self._model.apply(step):
+            self.begun += 1
+            self.promise("begun", self.begun)
+        carry_out(self.store, step)
+
+    def _carry_out_meanwhile(self, step: Step) -> None:
+        """Let the inner steps commit while a generation is written, mapped, and after its MANIFEST counts, before the swap."""
+        store = self.store
+        assert store is not None
+        upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
+        stages = ("writing", "mapping", "swapping")
+        waiting = list(zip(sorted(pick.choices(range(3), k=len(step.inner))), step.inner, strict=True))
+        failures: list[AeonError] = []
+
+        def others(stage: int, chance: float = 1.0) -> None:
+            while waiting and waiting[0][0] <= stage and not failures and pick.random() < chance:
+                try:
+                    self._carry_out(waiting.pop(0)[1])
+                    self.meanwhile[stages[stage]] += 1
+                    self._tell()
+                except AeonError as error:  # it is that caller's, not the upkeep's
+                    failures.append(error)
+
+        with pytest.MonkeyPatch.context() as patch:
+
+            def before(name: str, stage: int, chance: float = 1.0) -> None:
+                method = getattr(upkeep, name)
+                patch.setattr(upkeep, name, lambda *given, **named: (others(stage, chance), method(*given, **named))[1])
+
+            before("_pause", 0, 0.2)
+            before("_build", 1)
+            before("_publish", 2)
+            patch.setattr(upkeep, "run_if_due", lambda store: None)  # another run waits for this one
+            carry_out(store, step)
+        for failure in failures:
+            raise failure
+        for _, left in waiting:
+            self._carry_out(left)
+            self._tell()
 
     def _open(self, durability: str) -> None:
         self.store = open_store(self.files, self.workload, durability)
@@ -213,8 +279,9 @@ class Runner:
             self.durable = self.store.durable_lsn
             self.promise("durable", self.durable)
 
-    def _tell(self, commits: int) -> None:
+    def _tell(self) -> None:
         assert self.store is not None
+        commits = self.begun
         if self.store.lsn != commits:
             raise AssertionError(f"the store is at LSN {self.store.lsn} after {commits} commits")
         if commits > self.acknowledged:
