@@ -105,7 +105,7 @@ def check(files: FileSystem, root: str, progress: Progress | None = None) -> Che
             return CheckReport(tuple(run.problems), run.counts)
     # fmt: off
     for step in (run.tables, run.blobs, run.events, run.rows, run.pages, run.sessions, run.keys, run.edges, run.graph,
-                 run.salience, run.log):
+                 run.time_blocks, run.salience, run.log):
         # fmt: on
         try:
             step()
@@ -386,6 +386,13 @@ class _Check:
             elif len(made) and kind != FileKind.REVERSE:  # a generation made before there was one has none
                 self.add(f"{self._root}/MANIFEST", -1, f"no {kind.name.lower()} file for {len(made)} records")
         self.counts["links"] = len(links)
+
+    def time_blocks(self) -> None:
+        """Each block of time holds each of its rows once, and says when they were."""
+        file = self.engine.mapped.get(FileKind.TIME_BLOCKS)
+        if file is not None:
+            for message in self.engine.time_blocks.check(self.engine.atlas, self.engine.trace):
+                self.add(file.path, -1, message)
 
     def salience(self) -> None:
         """The file beside the MANIFEST that counts recalls."""

@@ -172,7 +172,9 @@ class Consolidation(Episodes):
             graph = view.engine.trace.graph
             back = [one for one in edges.dst.tolist() if graph.archived_by(one, view.lsn) == id_]
             if not back:
-                raise InvalidInputError(f"memory {id_} summarises nothing that is archived for it: there is nothing to undo")
+                raise InvalidInputError(
+                    f"memory {id_} summarises nothing that is archived for it: there is nothing to undo"
+                )
             self.restore(back)
             self.forget(id_)
         return sorted(back)

@@ -135,6 +135,19 @@ class TimeBlocks:
             return Blocks(0, *empty)
         return Blocks(count, *found)
 
+    def check(self, atlas: Atlas, trace: Trace) -> list[str]:
+        """What is wrong with the blocks in the file: their rows, and their times."""
+        blocks, wrong = self._load(atlas), []
+        for number in range(blocks.made):
+            if sorted(blocks.order[number].tolist()) != list(range(BLOCK_ROWS)):
+                wrong.append(f"block {number} does not hold each of its rows once")
+            starts = blocks.starts[number].astype(np.int64)
+            if starts[0] or starts[-1] != BLOCK_ROWS or (np.diff(starts) < 0).any():
+                wrong.append(f"the groups of block {number} do not follow each other")
+            if (blocks.since[number], blocks.until[number]) != _times(number, atlas, trace):
+                wrong.append(f"block {number} was at another time")
+        return wrong
+
     def _add(self, blocks: Blocks, number: int, atlas: Atlas, trace: Trace) -> Blocks:
         if number == len(blocks.since):
             size = max(4, 2 * number)
@@ -143,8 +156,7 @@ class TimeBlocks:
                 new[:number] = old[:number]
             blocks = Blocks(number, *grown)
         rows = np.arange(number * BLOCK_ROWS, (number + 1) * BLOCK_ROWS)
-        times = trace.take(trace.indexes_of(atlas.ids(rows)), "timestamp")
-        blocks.since[number], blocks.until[number] = times.min(), times.max()
+        blocks.since[number], blocks.until[number] = _times(number, atlas, trace)
         scales, codes, starts, order = group(*_codes(atlas, rows), self._dim)
         blocks.scales[number], blocks.codes[number], blocks.starts[number], blocks.order[number] = (
             scales, codes, starts, order,
@@ -173,6 +185,13 @@ class TimeBlocks:
             parts += [np.zeros(padded(at, 64) - at, np.uint8), data]
             at = padded(at, 64) + len(data)
         return np.concatenate(parts)
+
+
+def _times(number: int, atlas: Atlas, trace: Trace) -> tuple[int, int]:
+    """(since, until) of the rows of a block, as they are in the events."""
+    ids = atlas.ids(np.arange(number * BLOCK_ROWS, (number + 1) * BLOCK_ROWS))
+    times = trace.take(trace.indexes_of(ids), "timestamp")
+    return int(times.min()), int(times.max())
 
 
 def group(

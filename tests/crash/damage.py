@@ -60,9 +60,12 @@ class Specimen:
     workload: Workload
     states: list[State]
     contents: dict[str, bytes] = field(default_factory=dict)
+    accesses: dict[int, tuple[int, int | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.contents = {path: data for path, data in self.files.contents() if not path.endswith("/")}
+        with open_store(self.files.clone(), self.workload) as store:
+            self.accesses = {id_: store.trace.accesses(id_) for id_ in self.states[-1].memories}
 
     def damaged(self, path: str, data: bytes) -> MemoryFileSystem:
         """A copy of the store with one file replaced."""
@@ -92,6 +95,7 @@ def make_specimen(rows: str = "int8") -> Specimen:
         Step("checkpoint"),
         Step("unlink", ids=(9, 3), topic="causes"),
         Step("restore", ids=(10,)),
+        Step("ask"),
         Step("remember", (text("a better plan", 11, key="plan"),)),
         Step("forget", ids=(4,)),
         Step("remember", (Text("no vector 漢字", "cellar", "assistant", 5),)),
@@ -293,8 +297,13 @@ def _ask_everything(
         assert lsn == newest or may_drop, (
             f"a commit that a later frame proves to have been on disk was dropped; {store.recovery}"
         )
+        ok = store.check().ok
+        counts = {id_: store.trace.accesses(id_) for id_ in specimen.accesses if id_ in specimen.states[lsn].memories}
+        if counts != {id_: specimen.accesses[id_] for id_ in counts}:
+            assert not ok, "how often memories were recalled is wrong, without a word"
+            assert not any(count for count, _ in counts.values()), "damaged counts count for none"
         noticed |= wrong_answers(store, specimen.states[lsn], through_index=through_index)
-        noticed |= not store.check().ok
+        noticed |= not ok
     return noticed or lsn < newest
 
 
@@ -344,6 +353,7 @@ def wrong_answers(store: Store, state: State, *, through_index: bool = True) -> 
     )
     if through_index:
         ask("search through pages", lambda: unlike_exact(store, state), [])
+    ask("search along time", lambda: {hit.id for hit in store.trace.search([1.0] * DIM, everything)}, state.searchable)
     ask("count", lambda: len(store), sum(state.counts.values()))
     for kind in {kind for _, _, kind in state.links}:
         for id_ in state.memories:

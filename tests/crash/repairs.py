@@ -17,6 +17,7 @@ from aeon.format import BLOB, FRAME, OP, FileKind, OpFlag, OpKind, data_offset, 
 from aeon.operations import Operation, decode_blob_ref, decode_commit
 from aeon.repairing import repair
 from aeon.results import RepairReport
+from aeon.salience import SALIENCE_NAME
 from aeon.store import Store
 from tests.crash.backends import HOME, STORE, MemoryFileSystem
 from tests.crash.damage import (
@@ -122,6 +123,12 @@ def _compare(specimen: Specimen, store: Store, report: RepairReport, damage: Dam
         assert missing <= touched, f"{sorted(missing - touched)} are gone, and were not touched; {report}"
         assert vectorless <= touched, f"vectors of {sorted(vectorless - touched)} are gone, and were not touched"
     _compare_structure(store, state, report, set(kept), doubtful, vectorless, may_be_silent)
+    counts = {id_: store.trace.accesses(id_) for id_ in kept if id_ in specimen.accesses}
+    if counts != {id_: specimen.accesses[id_] for id_ in counts}:
+        told = any(loss.path.endswith(SALIENCE_NAME) for loss in report.lost)
+        gone = damage is None or (damage.kind == "delete" and damage.path.endswith(SALIENCE_NAME))
+        assert told or gone, "how often memories were recalled is lost without a word"
+        assert not any(count for count, _ in counts.values())
     return len(missing)
 
 

@@ -156,7 +156,19 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
 
 def _meanwhile(maker: StepMaker) -> Iterator[Step]:
     """Commits of other threads while a generation is written: few or many enough that some are left for the swap."""
-    kinds = ("remember", "upsert", "many", "forget", "transaction", "link", "unlink", "archive", "restore", "branch", "undo")
+    kinds = (
+        "remember",
+        "upsert",
+        "many",
+        "forget",
+        "transaction",
+        "link",
+        "unlink",
+        "archive",
+        "restore",
+        "branch",
+        "undo",
+    )
     for kind in maker.random.choices(kinds, k=maker.random.randint(1, 7)):
         step = maker.step(kind)
         if maker.model.apply(step):

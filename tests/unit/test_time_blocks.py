@@ -135,6 +135,23 @@ def test_a_table_of_other_rows_is_not_used(filled: Any, open_store: Any, monkeyp
     assert found(store, rows[7], probes=10_000) == exactly(store, rows[7])
 
 
+@pytest.mark.parametrize("column", ["order", "starts", "until"])
+def test_check_holds_blocks_against_their_rows(filled: Any, monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    store, rows, ids = filled
+    found(store, rows[0])
+    store.checkpoint()
+    assert store.check().ok
+    blocks = store._engine.time_blocks
+    made = blocks.upto(store._engine.atlas, store._engine.trace, ROWS)
+    getattr(made, column)[1, ...] = 1  # with a checksum that fits
+    store.remember("one more", rows[0])
+    store.checkpoint()
+    assert [problem.path.endswith("time-blocks.tbl") for problem in store.check().problems] == [True]
+    store.forget(ids[0])
+    store.compact()
+    assert store.check().ok, "blocks that a row has left are made anew"
+
+
 def test_a_damaged_table_is_refused(filled: Any, open_store: Any, path: Any) -> None:
     store, rows, _ = filled
     found(store, rows[0])
