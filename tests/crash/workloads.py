@@ -139,7 +139,7 @@ def make_workload(seed: int, steps: int = 26) -> Workload:
     made = []
     for kind in chosen:
         step = maker.step(kind)
-        if kind in UPKEEP and maker.random.random() < 0.6:
+        if kind in UPKEEP and maker.random.random() < 0.8:
             step = replace(step, inner=tuple(_meanwhile(maker)))
         else:
             maker.model.apply(step)
@@ -255,8 +255,8 @@ class Runner:
         store = self.store
         assert store is not None
         upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
-        stages = ("writing", "mapping", "swapping")
-        waiting = list(zip(sorted(pick.choices(range(3), k=len(step.inner))), step.inner, strict=True))
+        stages = ("preparing", "writing", "mapping", "swapping")
+        waiting = list(zip(sorted(pick.choices(range(4), k=len(step.inner))), step.inner, strict=True))
         failures: list[AeonError] = []
 
         def others(stage: int, chance: float = 1.0) -> None:
@@ -270,13 +270,14 @@ class Runner:
 
         with pytest.MonkeyPatch.context() as patch:
 
-            def before(name: str, stage: int, chance: float = 1.0) -> None:
-                method = getattr(upkeep, name)
-                patch.setattr(upkeep, name, lambda *given, **named: (others(stage, chance), method(*given, **named))[1])
+            def at(name: str, stage: int, chance: float = 1.0, *, of: Any = upkeep) -> None:
+                method = getattr(of, name)
+                patch.setattr(of, name, lambda *given, **named: (others(stage, chance), method(*given, **named))[1])
 
-            before("_pause", 0, 0.2)
-            before("_build", 1)
-            before("_publish", 2)
+            at("begin_checkpoint", 0, of=store._wal)  # the next segment is made, and not yet begun
+            at("_pause", 1, 0.2)
+            at("_build", 2)
+            at("_publish", 3)
             patch.setattr(upkeep, "run_if_due", lambda store: None)  # another run waits for this one
             carry_out(store, step)
         for failure in failures:
