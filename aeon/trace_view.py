@@ -73,11 +73,12 @@ class TraceView:
     # -- edges --------------------------------------------------------------------------------------------------
 
     def neighbours(
-        self, id_: int, kinds: str | Collection[str] | None = None, direction: Direction = "both"
+        self, ids: int | Iterable[int], kinds: str | Collection[str] | None = None, direction: Direction = "both"
     ) -> list[Edge]:
-        """Return the edges that leave an event ("out"), reach it ("in"), or "both"; NotFoundError if it was forgotten."""
+        """Return the edges that leave one event or several ("out"), reach them ("in"), or "both"; NotFoundError if one was
+        forgotten."""
         view = self._view()
-        seeds = self._seeds(view, intake.check_id(id_))
+        seeds = self._seeds(view, ids)
         if direction not in _DIRECTIONS:
             raise InvalidInputError(f"direction is 'out', 'in' or 'both', not {direction!r}")
         edges = _DIRECTIONS[direction](view, seeds, traversal.kind_numbers(view, kinds))

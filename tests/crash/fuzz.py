@@ -2,6 +2,8 @@
 
     python -m tests.crash.fuzz --inputs 10000000 --jobs 2
 
+Coverage is fed back: of one input in sixteen the lines that it reaches in aeon are noted, and one that reaches a new line is
+changed further from then on.
 A decoder returns, or raises what it documents. Anything else is a finding, printed as a line of Python that shows it again.
 """
 
@@ -15,7 +17,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import msgpack
@@ -27,15 +30,18 @@ from aeon.engine import Engine
 from aeon.errors import AeonError, CorruptionError
 from aeon.format import EVENT, FILE_HEADER, FRAME, MANIFEST_HEADER, RECORDS, SEGMENT_HEADER, FileKind
 from aeon.generation_files import MappedFile
+from aeon.graph import CHANGES, decode_change, encode_archive, encode_branch, encode_link, encode_restore
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import decode_blob_ref, decode_commit, decode_extra, encode_extra, encode_forget, encode_remember
 from aeon.page_file import decode_pages
+from aeon.salience import SALIENCE_NAME, read_salience
+from aeon.time_blocks import best_groups
 from aeon.trace import Event, Names
 from aeon.wal import SegmentReader, decode_segment_header, encode_segment_header
 from aeon_native import dispatch
 from tests.crash.backends import STORE, MemoryFileSystem
 from tests.crash.damage import Specimen, make_specimen
-from tests.crash.workloads import short_texts_inline, small_index
+from tests.crash.workloads import DIM, short_texts_inline, small_index
 
 UUID = bytes(range(16))
 _NUMBERS = (
@@ -60,6 +66,7 @@ _NUMBERS = (
     (1 << 64) - 1,
 )
 _BATCH = 2000
+_TRACED_SHARE = 1 / 16  # of the inputs: tracing takes some ten times as long
 _HANG_SECONDS = 120  # for one batch of some 20 ms
 
 
@@ -71,6 +78,7 @@ class Target:
     call: Callable[[bytes], object]
     allowed: tuple[type[BaseException], ...]
     repair: Callable[[bytearray], None] | None = None
+    lines: set[tuple[str, int]] = field(default_factory=set)
 
 
 def _crc(data: Any, seed: int = 0) -> bytes:
@@ -136,6 +144,17 @@ def _read_commit(data: bytes) -> object:
     return [decode_extra(operation.extra) for operation in decode_commit(memoryview(data))]
 
 
+def _read_changes(data: bytes) -> object:
+    return [decode_change(operation) for operation in decode_commit(memoryview(data)) if operation.kind in CHANGES]
+
+
+def _read_salience(data: bytes) -> object:
+    files = MemoryFileSystem()
+    files.mkdir(STORE)
+    files.write_file(f"{STORE}/{SALIENCE_NAME}", data)
+    return read_salience(files, STORE, UUID)
+
+
 def _read_event(data: bytes) -> object:
     return Event(data.ljust(EVENT.size, b"\0")[: EVENT.size], 0)
 
@@ -187,6 +206,19 @@ def _open(specimen: Specimen, path: str, repair: Callable[[bytearray], None]) ->
     return Target([specimen.contents[path]], call, (AeonError,), repair)
 
 
+def _search_along_time(specimen: Specimen, path: str) -> Target:
+    """The blocks of time are read when they are first asked for."""
+    manifest = manifests.load(specimen.files, STORE)
+
+    def call(data: bytes) -> object:
+        engine = Engine(specimen.damaged(path, data), STORE, manifest)
+        with small_index():
+            blocks = engine.time_blocks.upto(engine.atlas, engine.trace, engine.view.rows)
+        return best_groups(blocks, np.ones(DIM, np.float32), 9, None)
+
+    return Target([specimen.contents[path]], call, (CorruptionError,), _repair_file)
+
+
 def make_targets() -> dict[str, Target]:
     """Every decoder by name."""
     specimen = make_specimen()
@@ -214,8 +246,13 @@ def make_targets() -> dict[str, Target]:
         for flags in (0, 1, 5)
         for extra in extras
     ]
+    changes = [
+        encode_link([(3, 2), (9, 1)], "causes", 5), encode_link([(9, 2)], "causes", 5, ends=True), encode_archive([1, 3], 9, 5),
+        encode_restore([2], 5), encode_branch("aside", 3, "kitchen", 5),
+    ]  # fmt: skip
     commits = [
         *remember,
+        *changes,
         encode_forget((3).to_bytes(8, "little") * 2, 9),
         b"".join(remember) + encode_forget(bytes(8), 1),
     ]
@@ -233,6 +270,9 @@ def make_targets() -> dict[str, Target]:
     )
     blob = encode_blob(remember[1], 7, 3) + remember[1]
     pages = [data[FILE_HEADER.size :] for path, data in find.items() if path.endswith("pages.tbl")]
+    salience = bytearray(find["SALIENCE"])
+    salience[16:32] = UUID
+    _repair_file(salience)
     targets = {
         "manifest": Target(
             [find["MANIFEST"], manifests.encode(manifest)],
@@ -245,6 +285,8 @@ def make_targets() -> dict[str, Target]:
         ),
         "segment": Target([bytes(segment)], _read_segment, (CorruptionError,), _repair_frames),
         "commit": Target(commits, _read_commit, (ValueError,)),
+        "change": Target(changes, _read_changes, (ValueError,)),
+        "salience": Target([bytes(salience)], _read_salience, (CorruptionError,), _repair_file),
         "extra": Target(extras, decode_extra, (ValueError,)),
         "blob reference": Target([bytes(16)], lambda d: decode_blob_ref(memoryview(d)), (ValueError,)),
         "blob": Target([blob], _read_blob, (CorruptionError,), _repair_blob),
@@ -262,6 +304,7 @@ def make_targets() -> dict[str, Target]:
         targets["pages"] = Target(pages, lambda d: decode_pages(np.frombuffer(d, np.uint8)), (ValueError,))
     for name in ("gen-000001/codes.arena", "gen-000001/events.arena", "gen-000001/rows.arena", "gen-000002/keys.tbl"):
         targets[f"open {name}"] = _open(specimen, f"{STORE}/{name}", _repair_file)
+    targets["open time-blocks.tbl"] = _search_along_time(specimen, f"{STORE}/gen-000002/time-blocks.tbl")
     return targets
 
 
@@ -301,6 +344,28 @@ def mutate(data: bytes, corpus: list[bytes], pick: random.Random) -> bytearray:
     return made
 
 
+def _call_traced(target: Target, data: bytes) -> None:
+    """Call the decoder; keep the input if it reaches a line of aeon that none before it has reached."""
+    reached: set[tuple[str, int]] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> Any:
+        if "/aeon/" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            reached.add((frame.f_code.co_filename, frame.f_lineno))
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        target.call(data)
+    finally:
+        sys.settrace(before)
+        if not reached <= target.lines:
+            target.lines |= reached
+            target.corpus.append(data)
+
+
 def fuzz(target: Target, inputs: int, seed: int) -> tuple[Counter[str], list[str]]:
     """Give a decoder so many inputs; (how often it returned or raised what, findings)."""
     pick = random.Random(seed)
@@ -311,7 +376,10 @@ def fuzz(target: Target, inputs: int, seed: int) -> tuple[Counter[str], list[str
         if target.repair is not None and pick.random() < 0.7:
             target.repair(data)
         try:
-            target.call(bytes(data))
+            if pick.random() < _TRACED_SHARE:
+                _call_traced(target, bytes(data))
+            else:
+                target.call(bytes(data))
             outcomes["returned"] += 1
         except target.allowed as error:
             outcomes[type(error).__name__] += 1
