@@ -365,6 +365,8 @@ def alive_mask(view: View, indexes: NDArray[np.int64]) -> NDArray[Any]:
     trace = view.engine.trace
     deaths = trace.deaths.take(indexes, "lsn")
     alive: NDArray[Any] = deaths == 0
+    if alive.all():
+        return alive
     later = (deaths & _LSN) > view.lsn
     if later.any():
         alive |= later

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -52,8 +53,7 @@ def history(view: View, session: str, limit: int | None, before: int | None) -> 
     chosen = found[0] if len(found) == 1 else np.concatenate(found[::-1])
     if wanted is not None:
         chosen = chosen[-wanted:]
-    ids = trace.take(chosen, "id").tolist()
-    return [Memory(view.engine, index, id_) for index, id_ in zip(chosen.tolist(), ids, strict=True)]
+    return list(map(Memory, itertools.repeat(view.engine), chosen.tolist(), trace.take(chosen, "id").tolist()))
 
 
 def memories(view: View, filters: Filters) -> Iterator[Memory]:

@@ -317,6 +317,8 @@ def current_events(view: View, session: int, block: int = 0) -> Iterator[NDArray
     while end > 0:
         start, size = max(0, end - size), _BLOCK
         indexes = trace.session_events(session, start, end)
-        indexes = indexes[indexes < view.events]
-        yield indexes[alive_mask(view, indexes)]
+        if len(indexes) and indexes[-1] >= view.events:
+            indexes = indexes[indexes < view.events]
+        alive = alive_mask(view, indexes)
+        yield indexes if alive.all() else indexes[alive]
         end = start

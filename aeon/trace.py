@@ -38,7 +38,6 @@ _ID, _PREVIOUS, _PARENT, _TIMESTAMP, _SESSION, _NAMESPACE, _ROLE, _FLAGS, _PREVI
 _EVENT_BYTES = EVENT.size
 _CRC_OFFSET = 60
 _NO_POSTINGS = array("I")
-_NO_INDEXES = np.empty(0, np.uint32)
 _KINDS = {kind.name.lower(): int(kind) for kind in EdgeKind}
 _KIND_NAMES = {number: name for name, number in _KINDS.items()}
 FIELDS_MAX = 10_000  # distinct metadata paths that are remembered; with more, filters are not checked for unknown ones
@@ -196,7 +195,8 @@ class Trace:
         self.events = Column(self._content(FileKind.EVENTS, EVENT.dtype))
         self._base_raw = self.events.base.view(np.uint8).reshape(-1).data if self.events.base_count else memoryview(b"")
         self._base_first_id = int(EVENT.unpack_from(self._base_raw, 0)[_ID]) if self.events.base_count else 0
-        self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS), bool)
+        self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS) + 1, bool)
+        self._verified[-1] = True  # what is not in the base has nothing to verify
         deaths = files.get(FileKind.EVENT_DEATHS)
         self._deaths = Column(deaths.unverified(DEATH.dtype) if deaths else np.empty(0, DEATH.dtype))
         self._postings: dict[int, array[int]] = {}  # uint32: a list of ints would take nine times as much
@@ -341,7 +341,7 @@ class Trace:
 
     def take(self, indexes: NDArray[np.int64], field: str) -> NDArray[Any]:
         """Copy one field of the events at `indexes`, verified."""
-        self._verify_touched(indexes[indexes < self.events.base_count])
+        self._verify_touched(indexes)
         return self.events.take(indexes, field)
 
     def _verify_chunks(self, chunks: NDArray[np.int64]) -> None:
@@ -396,15 +396,11 @@ class Trace:
         """Indexes of a session's events from its `start`-th to its `stop`-th, dead ones included: int64[n]."""
         base = self.base_sessions
         tail = self._postings.get(session, _NO_POSTINGS)
-        first = count = 0
-        if session < len(base):
-            first, count = int(base[session]["postings_start"]), int(base[session]["postings_count"])
+        first, count, *_ = base[session].item() if session < len(base) else (0, 0)
         stop = count + len(tail) if stop is None else stop
-        in_base = self.base_postings[first + min(start, count) : first + min(stop, count)] if count else _NO_INDEXES
-        in_tail = tail[max(start - count, 0) : max(stop - count, 0)]
-        if not len(in_base):  # a slice of an array is a copy, so that a writer may append meanwhile
-            return np.array(in_tail, np.int64)
-        return np.concatenate([in_base.astype(np.int64), np.array(in_tail, np.int64)])
+        in_base = self.base_postings[first + min(start, count) : first + min(stop, count)].astype(np.int64)
+        in_tail = tail[max(start - count, 0) : max(stop - count, 0)]  # a copy, so that a writer may append meanwhile
+        return np.concatenate([in_base, np.array(in_tail, np.int64)]) if in_tail else in_base
 
     def session_live(self, session: int) -> int:
         """How many events of a session are alive."""
@@ -446,9 +442,9 @@ class Trace:
 
     def _verify_touched(self, indexes: NDArray[np.int64]) -> None:
         chunks = indexes // CHUNK_RECORDS
-        if not self._verified[chunks].all():
+        if not self._verified.take(chunks, mode="clip").all():
             chunks = np.unique(chunks)
-            self._verify_chunks(chunks[~self._verified[chunks]])
+            self._verify_chunks(chunks[~self._verified.take(chunks, mode="clip")])
 
     def readable(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of `ids` can be read: alive, or replaced by a newer version. bool[n]"""
