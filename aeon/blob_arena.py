@@ -6,6 +6,8 @@ Texts over TEXT_BYTES_INLINE are written and synced here before the log refers t
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,9 @@ from aeon.format import BLOB, BLOB_ALIGNMENT, BLOB_REF, FileKind, OpFlag, data_o
 from aeon.generation_files import MappedFile
 from aeon.operations import Operation, decode_blob_ref
 from aeon_native import dispatch
+
+_PIECE_BYTES_MIN = 2048  # of the first piece of a tail; each is twice the one before
+_PIECE_BYTES_MAX = 1 << 20
 
 
 def encode_blob(operation: bytes | memoryview, id_: int, lsn: int) -> bytes:
@@ -27,6 +32,40 @@ def encode_blob(operation: bytes | memoryview, id_: int, lsn: int) -> bytes:
 def blob_padding(length: int) -> bytes:
     """Zeros that follow an operation of `length` bytes."""
     return bytes(-(BLOB.size + length) % BLOB_ALIGNMENT)
+
+
+class Tail:
+    """Operations in memory until the next checkpoint, one behind the other: an object for each would take 60 bytes more.
+
+    Attributes
+    ----------
+    lsns : their commits, uint64.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytearray] = []
+        self._used = 0  # of the newest piece
+        self._ends = array("Q")  # of each operation: the number of its piece << 32 | where it ends there
+        self.lsns = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def append(self, operation: memoryview, lsn: int) -> None:
+        """Keep a copy of an operation; readers see it once its end is there."""
+        size = len(operation)
+        if not self._pieces or self._used + size > len(self._pieces[-1]):
+            self._pieces.append(bytearray(max(size, min(_PIECE_BYTES_MIN << len(self._pieces), _PIECE_BYTES_MAX))))
+            self._used = 0
+        start, self._used = self._used, self._used + size
+        self._pieces[-1][start : self._used] = operation
+        self.lsns.append(lsn)
+        self._ends.append(len(self._pieces) - 1 << 32 | self._used)
+
+    def __getitem__(self, index: int) -> memoryview:
+        piece, end = divmod(self._ends[index], 1 << 32)
+        before, start = divmod(self._ends[index - 1], 1 << 32) if index else (piece, 0)
+        return memoryview(self._pieces[piece])[start if before == piece else 0 : end]
 
 
 class BlobArena:
@@ -46,13 +85,7 @@ class BlobArena:
         self.end = self._start + len(self._data)
         self._ahead = memoryview(b"")  # the file from its start, as far as texts by reference reach
         self.ahead_end = 0  # end of the furthest text by reference beyond the mapping; 0 = none
-        self.tail: list[bytes] = []
-        self.tail_lsns: list[int] = []
-
-    def append(self, operation: bytes, lsn: int) -> None:
-        """Keep an operation in memory until the next checkpoint."""
-        self.tail.append(operation)
-        self.tail_lsns.append(lsn)
+        self.tail = Tail()
 
     @property
     def words(self) -> NDArray[np.uint64]:
@@ -62,7 +95,7 @@ class BlobArena:
     def lsn_at(self, tail: int, offset: int) -> int:
         """LSN of the commit of an operation: the `tail`-th in memory, or (tail < 0) the one at `offset` in the file."""
         if tail >= 0:
-            return self.tail_lsns[tail]
+            return self.tail.lsns[tail]
         return int(BLOB.unpack_from(memoryview(self._data), offset - self._start)[3])  # type: ignore[arg-type]
 
     def view(self, offset: int, count: int, id_: int) -> memoryview:

@@ -341,11 +341,12 @@ class _Writer:
     def _encode_blobs(self, tail: Indexes, events: NDArray[Any], writer: ArenaWriter) -> None:
         """Write operations that were in memory."""
         blobs, ids = self._blobs, events["id"].tolist()
-        offsets, parts, size = [], [], 0
+        offsets, size = [], 0
+        parts: list[bytes | memoryview] = []
         for n, at in enumerate(tail.tolist()):
             operation = blobs.tail[at]
             offsets.append(writer.offset + size)
-            parts += [encode_blob(operation, ids[n], blobs.tail_lsns[at]), operation, blob_padding(len(operation))]
+            parts += [encode_blob(operation, ids[n], blobs.tail.lsns[at]), operation, blob_padding(len(operation))]
             size += sum(map(len, parts[-3:]))
             if n % _SLICE_OPERATIONS == _SLICE_OPERATIONS - 1:
                 self._pause()

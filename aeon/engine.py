@@ -215,7 +215,7 @@ class Engine:
             id_, parent=operation.parent, timestamp=operation.timestamp, session=numbers[0], namespace=numbers[1],
             role=operation.role, flags=flags, row=row, blob_bytes=len(operation.blob), text=text,
         )  # fmt: skip
-        self.blobs.append(bytes(operation.blob), lsn)
+        self.blobs.tail.append(operation.blob, lsn)
         if extra is None:
             return
         if extra.metadata:
@@ -273,7 +273,7 @@ class Engine:
         """The operation that made the event at `index`: checked against its checksum, decoded, borrowed."""
         tail = index - self.trace.events.base_count
         if tail >= 0:
-            return Operation(memoryview(self.blobs.tail[tail]), 0, with_vector=False)
+            return Operation(self.blobs.tail[tail], 0, with_vector=False)
         event = self.trace.event(index)
         blob = self.blobs.view(event.blob_offset, event.blob_bytes, event.id)
         try:

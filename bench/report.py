@@ -97,7 +97,7 @@ def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
         case "session_memory":
             return (
                 "memory of a session of ten events", figure, "",
-                f"{r['sessions']:,} sessions, no checkpoint yet; {_number(r['of_it_operations'])} of it for texts",
+                f"{r['sessions']:,} sessions, no checkpoint yet; the operations with the texts take {_number(r['operations'])} more",
             )  # fmt: skip
         case "time_blocks":
             return (
