@@ -426,10 +426,10 @@ def _positions(column: Ids, id_: int) -> range:
 
 def _ranges(column: Ids, ids: Ids) -> NDArray[np.int64]:
     """Indexes into a sorted column of every record that has one of `ids`."""
-    low = np.searchsorted(column, ids, "left")
-    there = column[np.minimum(low, len(column) - 1)] == ids
-    low = low[there]
-    counts = np.searchsorted(column, ids[there], "right") - low
+    wanted = np.empty((len(ids), 2), np.uint64)  # where each begins, and behind it, while the way there is still in the cache
+    wanted[:, 0], wanted[:, 1] = ids, ids + np.uint64(1)
+    ends = np.searchsorted(column, wanted.ravel())
+    low, counts = ends[::2], ends[1::2] - ends[::2]
     total = int(counts.sum())
     return np.repeat(low - (np.cumsum(counts) - counts), counts) + np.arange(total)
 

@@ -259,7 +259,7 @@ def judge_all(
             violations.append(f"{judge.workload.name}: {image}: while recording recovery: {error}")
         if progress is not None and count % 256 == 0:
             progress(count)
-        if stop is not None and stop():
+        if len(violations) >= VIOLATIONS_MAX or (stop is not None and stop()):
             return violations
     for point in range(1, len(history.log) + 1, kill_every) if kill_every else ():
         try:
@@ -275,7 +275,7 @@ def judge_all(
                 except Violation as violation:
                     violations.append(str(violation))
         judge.absorb(inner_judge)
-        if stop is not None and stop():
+        if len(violations) >= VIOLATIONS_MAX or (stop is not None and stop()):
             break
     return violations
 
