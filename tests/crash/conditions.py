@@ -28,6 +28,8 @@ _MORE = (
     Text("and a third " * 40, "attic", "user", 3, vector=None),
 )
 
+VIOLATIONS_MAX = 20  # of one workload: more of them tell nothing new
+
 HOOKS_BEFORE_LAST_OPEN: list[Callable[[Store], object]] = [
     lambda store: store.atlas.settle(),
     lambda store: store.checkpoint(),
