@@ -426,7 +426,9 @@ def _positions(column: Ids, id_: int) -> range:
 
 def _ranges(column: Ids, ids: Ids) -> NDArray[np.int64]:
     """Indexes into a sorted column of every record that has one of `ids`."""
-    wanted = np.empty((len(ids), 2), np.uint64)  # where each begins, and behind it, while the way there is still in the cache
+    wanted = np.empty(
+        (len(ids), 2), np.uint64
+    )  # where each begins, and behind it, while the way there is still in the cache
     wanted[:, 0], wanted[:, 1] = ids, ids + np.uint64(1)
     ends = np.searchsorted(column, wanted.ravel())
     low, counts = ends[::2], ends[1::2] - ends[::2]

@@ -274,14 +274,24 @@ def _rows_among(view: View, filters: Filters) -> NDArray[np.int64] | None:
     key = (filters.sessions, filters.namespace, filters.roles, filters.since, filters.until)
     events, rows = atlas.selections.get(key, (0, None))
     if rows is None or view.events - events > _SELECT_ANEW:
-        rows = _rows_of(view, select(view, filters))
-        assert rows is not None
+        rows = _select_rows(view, filters)
     elif view.events > events:
         rows = np.concatenate([rows, _rows_of(view, _select_from(view, filters, events))])
     else:
         return rows[: np.searchsorted(rows, view.rows)]
     kept = list(atlas.selections.items())[-_SELECTIONS + 1 :]  # one step under the GIL, as is the assignment
     atlas.selections = {**dict(kept), key: (view.events, rows)}
+    return rows
+
+
+def _select_rows(view: View, filters: Filters) -> NDArray[np.int64]:
+    if (
+        filters.sessions is None and filters.roles is None and not filters.namespace
+    ):  # bounded in time, and nothing else
+        engine = view.engine
+        return engine.time_blocks.rows_between(engine.atlas, engine.trace, view.rows, filters.since, filters.until)
+    rows = _rows_of(view, select(view, filters))
+    assert rows is not None
     return rows
 
 

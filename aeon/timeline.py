@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.engine import View
-from aeon.recall import Filters, select
+from aeon.recall import Filters, recall, select
 from aeon.results import Episode, Hit
-from aeon.time_blocks import best_groups, rows_of
+from aeon.time_blocks import are_between, best_groups, rows_of
 
 _FEW_ROWS = 16_384  # so many rows of a session are scored outright
 
@@ -16,11 +16,14 @@ _FEW_ROWS = 16_384  # so many rows of a session are scored outright
 def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, probes: int | None = None) -> list[Hit]:
     """Return the k best current memories through the time blocks, best first; fewer only if fewer pass the filters.
 
-    query : float32[dim]. probes : groups of some 64 rows that are scored; more find more; None = `Blocks.probes`. Where
-    the filters leave too few of them, more are looked at.
+    query : float32[dim]. probes : groups of some 64 rows that are scored; more find more, and where the filters leave too
+    few of them, more are looked at. None = the page index, which is faster (docs/decisions/0009); in a store without one,
+    `Blocks.probes`.
     """
     engine = view.engine
     atlas, trace = engine.atlas, engine.trace
+    if probes is None and atlas.index is not None:
+        return recall(view, query, k, filters)
     among: NDArray[np.int64] | None = None
     if filters.sessions is not None or filters.roles is not None or filters.namespace:
         chosen = select(view, filters)
@@ -45,13 +48,7 @@ def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, pro
         if among is not None:
             rows = rows[np.isin(rows, among, assume_unique=True)]
         elif filters.on_time:
-            times = trace.take(trace.indexes_of(atlas.ids(rows)), "timestamp")
-            keep = np.ones(len(rows), bool)
-            if filters.since is not None:
-                keep &= times >= filters.since
-            if filters.until is not None:
-                keep &= times < filters.until
-            rows = rows[keep]
+            rows = rows[are_between(atlas, trace, rows, filters.since, filters.until)]
         hits = _score(view, query, k, rows, filters, len(rows))
         if len(hits) == k or len(groups) < probes:
             return hits

@@ -254,6 +254,41 @@ def test_a_frame_written_while_a_sync_runs_is_not_covered_by_it_and_not_shown() 
     assert [durable for durable, _ in synced[:2]] == [1, 2]
 
 
+def test_a_commit_that_is_on_its_way_when_a_compaction_freezes_is_in_it_once() -> None:
+    """Not a defect that was found: only a second thread has a commit in the log that is not applied yet."""
+    files = WhileSyncing()
+    store = open_store(files, make("full"))
+    remember(store, Text("one", "kitchen", "user", 1))
+    wal, syncing, frozen = store._wal, threading.Event(), threading.Event()
+    assert wal is not None
+    other = threading.Thread(target=remember, args=(store, Text("two", "kitchen", "user", 2)))
+    prepare, discard = wal.prepare_checkpoint, wal.discard_prepared
+
+    def during() -> None:
+        syncing.set()
+        assert frozen.wait(60)
+
+    def prepare_and_go_on() -> None:
+        prepare()
+        files.during = during
+        other.start()
+        assert syncing.wait(60) and wal.appended_lsn == 2
+
+    def discard_and_let_go() -> None:
+        discard()
+        assert store.lsn == 1, "what was frozen is not applied yet"
+        frozen.set()
+
+    wal.prepare_checkpoint, wal.discard_prepared = prepare_and_go_on, discard_and_let_go  # type: ignore[method-assign]
+    assert store.compact().memories == 2
+    other.join()
+    assert [memory.text for memory in store.history("kitchen")] == ["one", "two"] and store.lsn == 2
+    assert store.check().ok and store._engine.manifest.lsn == 2
+    store.close()
+    with open_store(files, make("full")) as again:
+        assert [memory.text for memory in again.history("kitchen")] == ["one", "two"] and again.lsn == 2
+
+
 def test_the_harness_itself_sees_a_lost_commit() -> None:
     """A judge that cannot fail proves nothing."""
     workload = make("full", words("one"), words("two"))

@@ -18,6 +18,7 @@ import pytest
 import aeon
 from aeon import atlas, page_building, pages, time_blocks
 from aeon import store as store_module
+from aeon import upkeep as upkeep_module
 from aeon.errors import AeonError
 from aeon.files import FileSystem
 from aeon.store import Store
@@ -255,8 +256,8 @@ class Runner:
         store = self.store
         assert store is not None
         upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
-        stages = ("preparing", "writing", "mapping", "swapping")
-        waiting = list(zip(sorted(pick.choices(range(4), k=len(step.inner))), step.inner, strict=True))
+        stages = ("preparing", "frozen", "writing", "mapping", "counting", "swapping")
+        waiting = list(zip(sorted(pick.choices(range(6), k=len(step.inner))), step.inner, strict=True))
         failures: list[AeonError] = []
 
         def others(stage: int, chance: float = 1.0) -> None:
@@ -274,10 +275,19 @@ class Runner:
                 method = getattr(of, name)
                 patch.setattr(of, name, lambda *given, **named: (others(stage, chance), method(*given, **named))[1])
 
+            catch_up = upkeep._catch_up
+
+            def catch_up_and_go_on(*given: Any, pausing: bool) -> None:
+                catch_up(*given, pausing=pausing)
+                if not store._index_lock.locked() and not pausing:
+                    others(5)  # behind all but what is applied under the lock
+
             at("begin_checkpoint", 0, of=store._wal)  # the next segment is made, and not yet begun
-            at("_pause", 1, 0.2)
-            at("_build", 2)
-            at("_publish", 3)
+            at("write_generation", 1, of=upkeep_module)
+            at("_pause", 2, 0.2)
+            at("_build", 3)
+            at("_publish", 4)  # the MANIFEST says the new generation
+            patch.setattr(upkeep, "_catch_up", catch_up_and_go_on)
             patch.setattr(upkeep, "run_if_due", lambda store: None)  # another run waits for this one
             carry_out(store, step)
         for failure in failures:
