@@ -436,7 +436,7 @@ def carry_out(store: Store, step: Step) -> None:
         store.flush()
     elif step.kind == "ask":
         store.recall(_ALONG, 2)  # counted, and kept at a checkpoint
-        store.trace.search(_ALONG, 1)  # from here on the time blocks are written with a checkpoint
+        store.trace.search(_ALONG, 1, probes=2)  # from here on the time blocks are written with a checkpoint
     else:
         raise AssertionError(step.kind)
 

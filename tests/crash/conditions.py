@@ -159,7 +159,7 @@ def _everything(store: Store, last_id: int) -> list[Any]:
 
 def wrong_through_the_index(store: Store, state: State) -> str:
     """What searches through the pages and along time show that an exact one does not; "" if nothing."""
-    hits = store.trace.search([1.0, 2.0, 3.0, 4.0], len(state.searchable) + 3)
+    hits = store.trace.search([1.0, 2.0, 3.0, 4.0], len(state.searchable) + 3, probes=2)
     if {hit.id for hit in hits} != state.searchable:
         return f"a search along time reaches {sorted(hit.id for hit in hits)}, expected {sorted(state.searchable)}"
     if not store.atlas.settle():

@@ -353,7 +353,11 @@ def wrong_answers(store: Store, state: State, *, through_index: bool = True) -> 
     )
     if through_index:
         ask("search through pages", lambda: unlike_exact(store, state), [])
-    ask("search along time", lambda: {hit.id for hit in store.trace.search([1.0] * DIM, everything)}, state.searchable)
+    ask(
+        "search along time",
+        lambda: {hit.id for hit in store.trace.search([1.0] * DIM, everything, probes=2)},
+        state.searchable,
+    )
     ask("count", lambda: len(store), sum(state.counts.values()))
     for kind in {kind for _, _, kind in state.links}:
         for id_ in state.memories:

@@ -55,7 +55,7 @@ def build(turns: int) -> tuple[MemoryFileSystem, int]:
         for _ in range(2):
             store.recall([1.0, 1.0, 2.0, 3.0], 3)
         store.atlas.settle()
-        store.trace.search([1.0, 1.0, 1.0, 1.0], 3)
+        store.trace.search([1.0, 1.0, 1.0, 1.0], 3, probes=2)
         store.checkpoint()
         late = store.remember("late", [0.0, 1.0, 1.0, 0.0], session="branch", refs=[first[2]], timestamp=40)
         store.link(late, first[4], "echoes")
