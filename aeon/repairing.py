@@ -44,9 +44,9 @@ from aeon.key_table import encode_key, hash_key
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import Operation, decode_extra
 from aeon.recovery import start_log
-from aeon.results import RepairReport
+from aeon.results import Progress, RepairReport
 from aeon.salience import write_salience
-from aeon.salvage import Progress, Salvage, Salvaged
+from aeon.salvage import Salvage, Salvaged
 from aeon.staging import require_free, staged
 from aeon.trace import Names, Trace, event_checksums
 from aeon_native import dispatch

@@ -11,7 +11,6 @@ from __future__ import annotations
 import bisect
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,14 +52,13 @@ from aeon.graph import CHANGES, operations_of
 from aeon.key_table import encode_key
 from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
 from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
-from aeon.results import IdRanges, Loss, Problem
+from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
 from aeon.salvage_log import Gap, SalvagedLog, read_log
 from aeon.trace import Names, event_checksums
 from aeon.wal import list_segments
 from aeon_native import dispatch
 
-Progress = Callable[[str, int, int], None]
 _ARENAS = (FileKind.BLOBS, FileKind.CODES, FileKind.ROWS, FileKind.EVENTS)
 _NAMES = {kind: kind.name.lower().replace("_", "-") + (".arena" if kind < 16 else ".tbl") for kind in FileKind}
 _ONLY_DERIVED = (
@@ -99,17 +97,6 @@ class Salvaged:
     def is_readable(self) -> bool:
         """Whether `get` would show it: current, or replaced by a newer version."""
         return not 0 < self.death < SUPERSEDED
-
-
-def ranges(ids: Iterable[int]) -> IdRanges:
-    """Ids as runs: [(first, last), ...]."""
-    found: list[tuple[int, int]] = []
-    for id_ in sorted(set(ids)):
-        if found and found[-1][1] == id_ - 1:
-            found[-1] = (found[-1][0], id_)
-        else:
-            found.append((id_, id_))
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -736,7 +723,7 @@ class Salvage:
         missing: list[int] = []
         for gap in gaps:
             here = [region for region in regions if gap.first - 1 <= region.after_lsn <= gap.last]
-            ids = ranges(range(gap.first_id, gap.end_id))
+            ids = id_ranges(range(gap.first_id, gap.end_id))
             lsns = ((gap.first, gap.last),)
             missing += range(gap.first, gap.last + 1)
             self._doubt_before_lsn = max(self._doubt_before_lsn, gap.first)
@@ -769,7 +756,7 @@ class Salvage:
             )  # fmt: skip
             self.next_id += region.length // OP.size  # ids it may have given out are never given out again
         self.rebuilt += log.notes
-        self.missing_lsns = ranges(missing)
+        self.missing_lsns = id_ranges(missing)
         if self._doubt_before_lsn:
             self.doubts.append(
                 "commits are missing; memories older than them may have been forgotten or replaced there"
@@ -818,7 +805,9 @@ class Salvage:
                 if text is not None:
                     str(text, "utf-8")
             except ValueError as error:
-                self.lost.append(Loss(self._blob_path, max(memory.offset, 0), 0, f"malformed: {error}", ranges([id_])))
+                self.lost.append(
+                    Loss(self._blob_path, max(memory.offset, 0), 0, f"malformed: {error}", id_ranges([id_]))
+                )
                 continue
             if text is None:
                 offset, count, _ = decode_blob_ref(memory.operation.text)
@@ -828,7 +817,7 @@ class Salvage:
                         offset,
                         BLOB.size + count,
                         "a text kept by reference is damaged or gone",
-                        ranges([id_]),
+                        id_ranges([id_]),
                     )
                 )
                 continue
@@ -843,7 +832,7 @@ class Salvage:
         }
         if self._scanned & doubtful:
             self.doubts.append("memories found by looking through damaged bytes, whose event is damaged too")
-        self.doubtful = ranges(doubtful)
+        self.doubtful = id_ranges(doubtful)
 
     def _blob_place(self) -> str:
         return getattr(self, "_blob_path", self._path(FileKind.BLOBS))
@@ -869,7 +858,7 @@ class Salvage:
                         damage.offset,
                         damage.end - damage.offset,
                         "memories: their blobs are damaged",
-                        ranges(here),
+                        id_ranges(here),
                     )
                 )
             else:
@@ -881,7 +870,7 @@ class Salvage:
                     )
                 )
         if gone:
-            self.lost.append(Loss(path, end, 0, "memories: their blobs are not there", ranges(gone)))
+            self.lost.append(Loss(path, end, 0, "memories: their blobs are not there", id_ranges(gone)))
         unknown = int((self._event_ids == 0).sum())
         if unknown and self._damages:
             self.lost.append(
@@ -896,7 +885,7 @@ class Salvage:
             self.lost.append(
                 Loss(
                     self._path(FileKind.CODES), data_offset(FileKind.CODES) + row * stride, stride,
-                    f"the vector of row {row}, whose text is whole: the memory is kept without it", ranges([memory.id]),
+                    f"the vector of row {row}, whose text is whole: the memory is kept without it", id_ranges([memory.id]),
                 )
             )  # fmt: skip
 
