@@ -9,7 +9,6 @@ memories ended when, which ids there should be. Nothing is guessed: what cannot 
 from __future__ import annotations
 
 import bisect
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon import manifest as manifests
-from aeon.errors import AeonError, CorruptionError, InvalidInputError, NotAStoreError, VersionError
+from aeon.errors import AeonError, CorruptionError, InvalidInputError, VersionError
 from aeon.files import File, FileSystem, read_whole
 from aeon.format import (
     ACCESS,
@@ -29,12 +27,9 @@ from aeon.format import (
     DIM_MAX,
     EVENT,
     FILE_HEADER,
-    FILE_MAGIC,
     FORMAT_VERSION,
     KEY,
     LINK,
-    MANIFEST_HEADER,
-    MANIFEST_MAGIC,
     OP,
     ROLES,
     ROW,
@@ -47,20 +42,18 @@ from aeon.format import (
     padded,
     row_stride,
 )
-from aeon.generation_files import MappedFile
+from aeon.generation_files import MappedFile, file_name
 from aeon.graph import CHANGES, operations_of
 from aeon.key_table import encode_key
-from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
 from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
 from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
+from aeon.salvage_identity import identify, is_whole_header
 from aeon.salvage_log import Gap, SalvagedLog, read_log
 from aeon.trace import Names, event_checksums
-from aeon.wal import list_segments
 from aeon_native import dispatch
 
 _ARENAS = (FileKind.BLOBS, FileKind.CODES, FileKind.ROWS, FileKind.EVENTS)
-_NAMES = {kind: kind.name.lower().replace("_", "-") + (".arena" if kind < 16 else ".tbl") for kind in FileKind}
 _ONLY_DERIVED = (
     FileKind.ROW_DEATHS, FileKind.SESSIONS, FileKind.POSTINGS, FileKind.EDGES, FileKind.REVERSE, FileKind.PAGES,
     FileKind.TIME_BLOCKS,
@@ -145,11 +138,13 @@ class Salvage:
         self._ended: dict[int, int] | None = {}  # DEATH by id, if the table is whole
         self._more_doubtful: set[int] = set()
 
-    # -- what store this is -------------------------------------------------------------------------------------
-
     def run(self) -> None:
         """Read everything."""
-        self._identify()
+        self._store = identify(self._files, self._root, self._embedder)
+        self._path = self._store.path
+        self.manifest, self._has_manifest = self._store.manifest, self._store.has_manifest
+        self.lost += self._store.lost
+        self.rebuilt += self._store.notes
         self._map()
         self._read_events()
         self._read_blobs()
@@ -159,111 +154,6 @@ class Salvage:
         self._read_log()
         self._finish()
         self._read_salience()
-
-    def _path(self, kind: FileKind) -> str:
-        entry = self.manifest.files.get(kind)
-        return f"{self._root}/{entry.path if entry else _NAMES[kind]}"
-
-    def _identify(self) -> None:
-        self._has_manifest = True
-        try:
-            self.manifest = manifests.load(self._files, self._root)
-            return
-        except VersionError:
-            raise
-        except (AeonError, OSError) as error:
-            why = error
-        path = f"{self._root}/{MANIFEST_NAME}"
-        try:
-            data = read_whole(self._files, path)
-        except OSError:
-            data = b""
-        recovered = _manifest_with_damaged_header(data)
-        if recovered is not None:
-            self.manifest = recovered
-            self.rebuilt.append(Problem(path, 0, "the header is damaged, the map behind it is whole"))
-            return
-        self._has_manifest = False
-        self._prove_identity(path, len(data), why)
-
-    def _prove_identity(self, path: str, length: int, why: BaseException) -> None:
-        """What the other files say of a store whose MANIFEST is lost."""
-        owners: Counter[bytes] = Counter()
-        generations: dict[int, set[str]] = {}
-        try:
-            names = self._files.listdir(self._root)
-        except OSError:
-            raise why from None
-        for name in names:
-            if not name.startswith("gen-") or not name[4:].isdigit():
-                continue
-            inside = self._files.listdir(f"{self._root}/{name}")
-            generations[int(name[4:])] = set(inside)
-            for inner in inside:
-                header = self._header(f"{self._root}/{name}/{inner}", FILE_HEADER.size, FILE_MAGIC)
-                if header is not None:
-                    owners[FILE_HEADER.unpack_from(header)[3]] += 1
-        try:
-            segments = list_segments(self._files, f"{self._root}/wal")
-        except OSError:
-            segments = []
-        for number in segments:
-            header = self._header(f"{self._root}/wal/{number:08d}.wal", 64, b"AEON-LOG")
-            if header is not None:
-                owners[header[16:32]] += 1
-        if not owners:
-            raise NotAStoreError(f"{self._root}: no file here proves that it belongs to an aeon store") from why
-        uuid = owners.most_common(1)[0][0]
-        generation = max((number for number, inside in generations.items() if "event-deaths.tbl" in inside), default=0)
-        files: dict[FileKind, FileEntry] = {}
-        for kind, name in _NAMES.items():
-            holders = [n for n, inside in generations.items() if name in inside and (n <= generation or not generation)]
-            if kind >= 16:
-                holders = [n for n in holders if n == generation and generation]
-            if holders:
-                inner = f"{generation_name(max(holders))}/{name}"
-                file = self._files.open(f"{self._root}/{inner}")
-                try:
-                    size, header = file.size(), file.pread(FILE_HEADER.size, 0)
-                finally:
-                    file.close()
-                count = FILE_HEADER.unpack_from(header)[4] if len(header) == FILE_HEADER.size else 0
-                files[kind] = FileEntry(inner, size, count)
-        self.manifest = Manifest(
-            uuid=uuid, dim=0, rows="", embedder=self._embedder or "", created=time.time_ns() // 1000,
-            generation=generation, next_id=1, segment=segments[0] if segments else 1, files=files,
-        )  # fmt: skip
-        known = self._identity_beside()
-        if known is not None and known.uuid == uuid:
-            self.manifest = replace(
-                self.manifest, dim=known.dim, rows=known.rows, embedder=known.embedder, created=known.created
-            )
-            self.rebuilt.append(Problem(path, 0, f"{why}; {MANIFEST_NAME}.new tells what the store is"))
-            return
-        reason = "the MANIFEST is lost: when the store was made"
-        if self._embedder is None:
-            reason += ", and which embedder made its vectors (none is named now; name it with embedder=)"
-        self.lost.append(Loss(path, 0, length, reason))
-
-    def _identity_beside(self) -> Manifest | None:
-        """What an interrupted checkpoint wrote of the store: its identity never changes."""
-        try:
-            return manifests.decode(read_whole(self._files, f"{self._root}/{MANIFEST_NAME}.new"), "")
-        except (AeonError, OSError):
-            return None
-
-    def _header(self, path: str, size: int, magic: bytes) -> bytes | None:
-        """The header of a file if it is whole."""
-        try:
-            file = self._files.open(path)
-        except OSError:
-            return None
-        try:
-            data = file.pread(size, 0)
-        finally:
-            file.close()
-        whole = len(data) == size and data[:8] == magic
-        return data if whole and dispatch.kernels.crc32c(data[:-4]) == int.from_bytes(data[-4:], "little") else None
 
     # -- arena files --------------------------------------------------------------------------------------------
 
@@ -276,7 +166,7 @@ class Salvage:
             entry = self.manifest.files.get(kind)
             path = self._path(kind)
             if entry is None and kind == FileKind.BLOBS:
-                path = f"{self._root}/{generation_name(self.manifest.generation + 1)}/{_NAMES[kind]}"
+                path = f"{self._root}/{generation_name(self.manifest.generation + 1)}/{file_name(kind)}"
             if entry is None and not (kind == FileKind.BLOBS and self._files.exists(path)):
                 continue
             data = self._map_file(kind, path)
@@ -303,7 +193,7 @@ class Salvage:
         finally:
             file.close()
         raw = bytes(data[: FILE_HEADER.size])
-        if len(raw) == FILE_HEADER.size and dispatch.kernels.crc32c(raw[:-4]) == int.from_bytes(raw[-4:], "little"):
+        if is_whole_header(raw, FILE_HEADER.size):
             _, version, number, owner, *_ = FILE_HEADER.unpack_from(raw)
             if version > FORMAT_VERSION:
                 raise VersionError(f"{path}: format {version}; this aeon reads up to {FORMAT_VERSION}")
@@ -907,20 +797,3 @@ def _row_checksums(codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[n
     ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
     dispatch.kernels.rows_checksum(np.ascontiguousarray(codes), ids, scales, out)
     return out
-
-
-def _manifest_with_damaged_header(data: bytes) -> Manifest | None:
-    """The manifest if one of the header's two checksums proves the map."""
-    size = MANIFEST_HEADER.size
-    if len(data) <= size:
-        return None
-    payload = data[size:]
-    crc = dispatch.kernels.crc32c(payload)
-    made = MANIFEST_HEADER.pack(MANIFEST_MAGIC, FORMAT_VERSION, len(payload), crc, 0)[:-4]
-    made += dispatch.kernels.crc32c(made).to_bytes(4, "little")
-    if data[16:20] != made[16:20] and data[20:24] != made[20:24]:
-        return None
-    try:
-        return manifests.decode(made + payload, "")
-    except (CorruptionError, VersionError):
-        return None
