@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.errors import AeonError, CorruptionError, InvalidInputError, VersionError
-from aeon.files import File, FileSystem, read_whole
+from aeon.errors import CorruptionError, InvalidInputError
+from aeon.files import FileSystem
 from aeon.format import (
     ACCESS,
     ARCHIVED,
@@ -26,8 +26,6 @@ from aeon.format import (
     DEATH,
     DIM_MAX,
     EVENT,
-    FILE_HEADER,
-    FORMAT_VERSION,
     KEY,
     LINK,
     OP,
@@ -38,29 +36,25 @@ from aeon.format import (
     OpFlag,
     OpKind,
     data_offset,
-    generation_name,
     padded,
     row_stride,
 )
-from aeon.generation_files import MappedFile, file_name
 from aeon.graph import CHANGES, operations_of
 from aeon.key_table import encode_key
 from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
 from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
-from aeon.salvage_identity import identify, is_whole_header
+from aeon.salvage_files import map_arenas, read_table
+from aeon.salvage_identity import identify
 from aeon.salvage_log import Gap, SalvagedLog, read_log
 from aeon.trace import Names, event_checksums
 from aeon_native import dispatch
 
-_ARENAS = (FileKind.BLOBS, FileKind.CODES, FileKind.ROWS, FileKind.EVENTS)
 _ONLY_DERIVED = (
     FileKind.ROW_DEATHS, FileKind.SESSIONS, FileKind.POSTINGS, FileKind.EDGES, FileKind.REVERSE, FileKind.PAGES,
     FileKind.TIME_BLOCKS,
 )  # fmt: skip
 _CHUNK = 4096
-_SECTOR = 4096  # what is given up around a bad sector
-_READ_BYTES = 1 << 20
 
 
 class Salvaged:
@@ -145,7 +139,8 @@ class Salvage:
         self.manifest, self._has_manifest = self._store.manifest, self._store.has_manifest
         self.lost += self._store.lost
         self.rebuilt += self._store.notes
-        self._map()
+        self._arenas = map_arenas(self._files, self._store)
+        self.rebuilt += self._arenas.notes
         self._read_events()
         self._read_blobs()
         self._read_rows()
@@ -155,84 +150,17 @@ class Salvage:
         self._finish()
         self._read_salience()
 
-    # -- arena files --------------------------------------------------------------------------------------------
-
-    def _map(self) -> None:
-        """Map the arena files, as far as they are there; `_data` begins where records do."""
-        self._data: dict[FileKind, NDArray[np.uint8]] = {}
-        self._whole_blobs = np.empty(0, np.uint8)  # with what lies beyond the bytes that count: texts of the log
-        for kind in _ARENAS:
-            self._data[kind] = np.empty(0, np.uint8)
-            entry = self.manifest.files.get(kind)
-            path = self._path(kind)
-            if entry is None and kind == FileKind.BLOBS:
-                path = f"{self._root}/{generation_name(self.manifest.generation + 1)}/{file_name(kind)}"
-            if entry is None and not (kind == FileKind.BLOBS and self._files.exists(path)):
-                continue
-            data = self._map_file(kind, path)
-            start = data_offset(kind)
-            end = len(data) if entry is None else entry.bytes
-            if kind == FileKind.BLOBS:
-                self._whole_blobs, self._blob_path = data[start:], path
-            if entry is not None:
-                self._data[kind] = data[start:end]
-                if len(data) < end:
-                    self.rebuilt.append(Problem(path, len(data), f"{end - len(data)} bytes are not there"))
-
-    def _map_file(self, kind: FileKind, path: str) -> NDArray[np.uint8]:
-        try:
-            file = self._files.open(path)
-        except OSError as error:
-            self.rebuilt.append(Problem(path, 0, f"no file ({error.strerror or error})"))
-            return np.empty(0, np.uint8)
-        try:
-            size = file.size()
-            data = np.frombuffer(file.map(size), np.uint8) if size else np.empty(0, np.uint8)
-            if not _is_readable(file, size):  # a bad sector in a mapping would be a signal
-                data = self._read_around(file, size)
-        finally:
-            file.close()
-        raw = bytes(data[: FILE_HEADER.size])
-        if is_whole_header(raw, FILE_HEADER.size):
-            _, version, number, owner, *_ = FILE_HEADER.unpack_from(raw)
-            if version > FORMAT_VERSION:
-                raise VersionError(f"{path}: format {version}; this aeon reads up to {FORMAT_VERSION}")
-            if owner != self.manifest.uuid or number != kind:
-                self.rebuilt.append(
-                    Problem(path, 0, f"a whole file of another store or kind ({owner.hex()}, {number})")
-                )
-                return np.empty(0, np.uint8)
-        else:
-            self.rebuilt.append(Problem(path, 0, "the header is damaged; each record has a checksum of its own"))
-        return data
-
-    def _read_around(self, file: File, size: int) -> NDArray[np.uint8]:
-        """The file in memory, with zeros where the device gives nothing."""
-        data = np.zeros(size, np.uint8)
-        for at in range(0, size, _SECTOR):
-            try:
-                part = file.pread(min(_SECTOR, size - at), at)
-            except OSError as error:
-                self.rebuilt.append(Problem(file.path, at, f"cannot be read: {error.strerror or error}"))
-            else:
-                data[at : at + len(part)] = np.frombuffer(part, np.uint8)
-        return data
-
     def _table(self, kind: FileKind) -> NDArray[Any] | None:
-        """A table's records if it is whole."""
-        entry = self.manifest.files.get(kind)
-        if entry is None:
+        """A table's records if it is whole; damage is noted."""
+        found = read_table(self._files, self._store, kind)
+        if isinstance(found, Problem):
+            self.rebuilt.append(found)
             return None
-        try:
-            read_whole(self._files, self._path(kind))  # a bad sector is an error here, and a signal in a mapping
-            return MappedFile(self._files, self._root, self.manifest.uuid, kind, entry).content()
-        except (AeonError, OSError, ValueError) as error:
-            self.rebuilt.append(Problem(self._path(kind), 0, f"a derived table: {error}"))
-            return None
+        return found
 
     def _read_events(self) -> None:
         """Ids by index (0 = not known), and where each memory's blob stands."""
-        data = self._data[FileKind.EVENTS]
+        data = self._arenas.records[FileKind.EVENTS]
         entry = self.manifest.files.get(FileKind.EVENTS)
         records = data[: len(data) // EVENT.size * EVENT.size].view(EVENT.dtype)
         count = max(entry.count if entry else 0, len(records)) if self._has_manifest else len(records)
@@ -260,7 +188,7 @@ class Salvage:
 
     def _read_blobs(self) -> None:
         """Every whole blob; behind damage the next one is looked for."""
-        data, start, at = memoryview(self._data[FileKind.BLOBS]), data_offset(FileKind.BLOBS), 0  # type: ignore[arg-type]
+        data, start, at = memoryview(self._arenas.records[FileKind.BLOBS]), data_offset(FileKind.BLOBS), 0  # type: ignore[arg-type]
         count, scanning = 0, False
         while at < len(data):
             count += 1
@@ -370,7 +298,7 @@ class Salvage:
                 memory.codes, memory.scale = codes[row], float(records["scale"][row])
 
     def _rows(self, stride: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        codes, rows = self._data[FileKind.CODES], self._data[FileKind.ROWS]
+        codes, rows = self._arenas.records[FileKind.CODES], self._arenas.records[FileKind.ROWS]
         count = min(len(codes) // stride, len(rows) // ROW.size)
         return codes[: count * stride].reshape(count, stride), rows[: count * ROW.size].view(ROW.dtype)
 
@@ -668,18 +596,7 @@ class Salvage:
 
     def text(self, memory: Salvaged) -> memoryview | None:
         """A memory's text, or None if it was kept by reference and is not whole."""
-        operation = memory.operation
-        if not operation.flags & OpFlag.TEXT_REF:
-            return operation.text
-        offset, count, crc = decode_blob_ref(operation.text)
-        at = offset - data_offset(FileKind.BLOBS)
-        record = memoryview(self._whole_blobs[max(at, 0) : at + BLOB.size + count])  # type: ignore[arg-type]
-        if at < 0 or len(record) != BLOB.size + count:
-            return None
-        stored, length, id_, _ = BLOB.unpack_from(record)
-        if (stored, length, id_) != (crc, count, 0) or dispatch.kernels.crc32c(record[4:]) != crc:
-            return None
-        return record[BLOB.size :]
+        return self._arenas.text(memory.operation)
 
     def _finish(self) -> None:
         """Say what is lost, and leave only what can be read."""
@@ -696,14 +613,14 @@ class Salvage:
                     str(text, "utf-8")
             except ValueError as error:
                 self.lost.append(
-                    Loss(self._blob_path, max(memory.offset, 0), 0, f"malformed: {error}", id_ranges([id_]))
+                    Loss(self._arenas.blob_path, max(memory.offset, 0), 0, f"malformed: {error}", id_ranges([id_]))
                 )
                 continue
             if text is None:
                 offset, count, _ = decode_blob_ref(memory.operation.text)
                 self.lost.append(
                     Loss(
-                        self._blob_place(),
+                        self._arenas.blob_path,
                         offset,
                         BLOB.size + count,
                         "a text kept by reference is damaged or gone",
@@ -724,9 +641,6 @@ class Salvage:
             self.doubts.append("memories found by looking through damaged bytes, whose event is damaged too")
         self.doubtful = id_ranges(doubtful)
 
-    def _blob_place(self) -> str:
-        return getattr(self, "_blob_path", self._path(FileKind.BLOBS))
-
     def _lose_blobs(self) -> None:
         """Ids that events or rows name and no whole blob holds, each with the damage it stood in."""
         ended = self._ended if self.manifest.files else {}
@@ -737,7 +651,7 @@ class Salvage:
             if id_ not in self._all and id_ not in self._forgotten and not 0 < (ended or {}).get(id_, 0) < SUPERSEDED
         }
         path = self._path(FileKind.BLOBS)
-        end = data_offset(FileKind.BLOBS) + len(self._data[FileKind.BLOBS])
+        end = data_offset(FileKind.BLOBS) + len(self._arenas.records[FileKind.BLOBS])
         for damage in self._damages:
             here = {id_ for id_ in gone if damage.offset <= self._blob_offsets.get(id_, -1) < damage.end}
             gone -= here
@@ -778,13 +692,6 @@ class Salvage:
                     f"the vector of row {row}, whose text is whole: the memory is kept without it", id_ranges([memory.id]),
                 )
             )  # fmt: skip
-
-
-def _is_readable(file: File, size: int) -> bool:
-    try:
-        return all(file.pread(min(_READ_BYTES, size - at), at) for at in range(0, size, _READ_BYTES))
-    except OSError:
-        return False
 
 
 def _key_of(memory: Salvaged) -> bytes:
