@@ -46,7 +46,8 @@ from aeon.operations import Operation, decode_extra
 from aeon.recovery import start_log
 from aeon.results import Progress, RepairReport
 from aeon.salience import write_salience
-from aeon.salvage import Salvage, Salvaged
+from aeon.salvage import Salvage
+from aeon.salvage_blobs import Salvaged
 from aeon.staging import require_free, staged
 from aeon.trace import Names, Trace, event_checksums
 from aeon_native import dispatch

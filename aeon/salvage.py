@@ -8,9 +8,8 @@ memories ended when, which ids there should be. Nothing is guessed: what cannot 
 
 from __future__ import annotations
 
-import bisect
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,21 +21,17 @@ from aeon.format import (
     ACCESS,
     ARCHIVED,
     BLOB,
-    BLOB_ALIGNMENT,
     DEATH,
     DIM_MAX,
-    EVENT,
     KEY,
     LINK,
     OP,
-    ROLES,
     ROW,
     SUPERSEDED,
     FileKind,
     OpFlag,
     OpKind,
     data_offset,
-    padded,
     row_stride,
 )
 from aeon.graph import CHANGES, operations_of
@@ -44,10 +39,11 @@ from aeon.key_table import encode_key
 from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
 from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
+from aeon.salvage_blobs import Salvaged, read_blobs, read_events
 from aeon.salvage_files import map_arenas, read_table
 from aeon.salvage_identity import identify
 from aeon.salvage_log import Gap, SalvagedLog, read_log
-from aeon.trace import Names, event_checksums
+from aeon.trace import Names
 from aeon_native import dispatch
 
 _ONLY_DERIVED = (
@@ -55,43 +51,6 @@ _ONLY_DERIVED = (
     FileKind.TIME_BLOCKS,
 )  # fmt: skip
 _CHUNK = 4096
-
-
-class Salvaged:
-    """One memory that was found whole.
-
-    Attributes
-    ----------
-    blob : the operation as it stands in the blob file, without the vector. lsn : its commit.
-    death : as in DEATH. codes : the vector's bytes, or None. scale : what goes with them.
-    offset : where its blob stands, -1 in the log.
-    """
-
-    __slots__ = ("blob", "codes", "death", "id", "lsn", "offset", "scale")
-
-    def __init__(self, id_: int, lsn: int, blob: memoryview, offset: int = -1) -> None:
-        self.id, self.lsn, self.blob, self.offset = id_, lsn, blob, offset
-        self.death = 0
-        self.codes: bytes | NDArray[np.uint8] | None = None
-        self.scale = 1.0
-
-    @property
-    def operation(self) -> Operation:
-        """The operation, decoded."""
-        return Operation(self.blob, 0, with_vector=False)
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether `get` would show it: current, or replaced by a newer version."""
-        return not 0 < self.death < SUPERSEDED
-
-
-@dataclass(frozen=True)
-class _Damage:
-    """Bytes of the blob file that hold no whole blob."""
-
-    offset: int
-    end: int
 
 
 class Salvage:
@@ -123,9 +82,6 @@ class Salvage:
         self._forgotten: set[int] = set()
         self._keys: dict[bytes, int] = {}
         self._replaced: dict[int, int] = {}
-        self._damages: list[_Damage] = []
-        self._scanned: set[int] = set()
-        self._tombstones: list[tuple[int, list[int]]] = []
         self.changes: list[tuple[int, bytes]] = []
         self.salience: NDArray[Any] = np.empty(0, ACCESS.dtype)
         self._doubt_before_lsn = 0
@@ -141,10 +97,12 @@ class Salvage:
         self.rebuilt += self._store.notes
         self._arenas = map_arenas(self._files, self._store)
         self.rebuilt += self._arenas.notes
-        self._read_events()
-        self._read_blobs()
+        self._events = read_events(self._store, self._arenas)
+        self.rebuilt += self._events.notes
+        self._blobs = read_blobs(self._store, self._arenas, self._events, self._progress)
+        self._all, self.changes = self._blobs.memories, self._blobs.changes
         self._read_rows()
-        self._align_events()
+        self._events.fill_in({*self._all, *self._row_of})
         self._begin_state()
         self._read_log()
         self._finish()
@@ -157,118 +115,6 @@ class Salvage:
             self.rebuilt.append(found)
             return None
         return found
-
-    def _read_events(self) -> None:
-        """Ids by index (0 = not known), and where each memory's blob stands."""
-        data = self._arenas.records[FileKind.EVENTS]
-        entry = self.manifest.files.get(FileKind.EVENTS)
-        records = data[: len(data) // EVENT.size * EVENT.size].view(EVENT.dtype)
-        count = max(entry.count if entry else 0, len(records)) if self._has_manifest else len(records)
-        self._event_ids = np.zeros(count, np.uint64)
-        self._blob_offsets: dict[int, int] = {}
-        self._blob_ends: dict[int, int] = {}
-        self._event_rows: dict[int, int] = {}
-        good = event_checksums(records) == records["crc"] if len(records) else np.zeros(0, bool)
-        whole = records[good]
-        # Two whole events that changed places: ids increase, so the places tell which is whose.
-        self._event_ids[np.flatnonzero(good)] = np.sort(whole["id"])
-        for id_, offset, size, row in zip(
-            whole["id"].tolist(), whole["blob_offset"].tolist(), whole["blob_bytes"].tolist(), whole["row"].tolist(),
-            strict=True,
-        ):  # fmt: skip
-            self._blob_offsets[id_], self._event_rows[id_] = offset, row - 1
-            self._blob_ends[offset] = offset + BLOB.size + size
-        self._known_offsets = sorted(self._blob_ends)
-        for index in np.flatnonzero(~good).tolist():
-            self.rebuilt.append(
-                Problem(
-                    self._path(FileKind.EVENTS), data_offset(FileKind.EVENTS) + index * EVENT.size, "a damaged event"
-                )
-            )
-
-    def _read_blobs(self) -> None:
-        """Every whole blob; behind damage the next one is looked for."""
-        data, start, at = memoryview(self._arenas.records[FileKind.BLOBS]), data_offset(FileKind.BLOBS), 0  # type: ignore[arg-type]
-        count, scanning = 0, False
-        while at < len(data):
-            count += 1
-            if count % _CHUNK == 0:
-                self._progress("blobs", at, len(data))
-            found = self._blob_at(data, at)
-            if found is None:
-                end, scanning = self._behind_damage(data, at)
-                self._damages.append(_Damage(start + at, start + end))
-                at = end
-                continue
-            id_, lsn, end = found
-            blob = data[at + BLOB.size : end]
-            if id_:
-                if scanning and self._blob_offsets.get(id_) != start + at:
-                    self._scanned.add(id_)
-                if id_ not in self._all or self._blob_offsets.get(id_) == start + at:
-                    self._all[id_] = Salvaged(id_, lsn, blob, start + at)
-            elif lsn:
-                operation = Operation(blob, 0, with_vector=False)
-                if operation.kind == OpKind.FORGET:
-                    self._tombstones.append((lsn, np.frombuffer(operation.text, "<u8").tolist()))
-                else:
-                    self.changes.append((lsn, bytes(blob)))
-            scanning = False
-            at = padded(end, BLOB_ALIGNMENT)
-        entry = self.manifest.files.get(FileKind.BLOBS)
-        if entry is not None and start + len(data) < entry.bytes:
-            self._damages.append(_Damage(start + len(data), entry.bytes))
-
-    def _blob_at(self, data: memoryview, at: int) -> tuple[int, int, int] | None:
-        """(id, LSN, end) of a whole blob at `at`."""
-        if len(data) - at < BLOB.size:
-            return None
-        crc, length, id_, lsn = BLOB.unpack_from(data, at)
-        end = at + BLOB.size + length
-        if not length or end > len(data) or not self._is_plausible(data, at, length, id_, lsn):
-            return None
-        return (id_, lsn, end) if dispatch.kernels.crc32c(data[at + 4 : end]) == crc else None
-
-    @staticmethod
-    def _is_plausible(data: memoryview, at: int, length: int, id_: int, lsn: int) -> bool:
-        """Whether lengths fit together, before a checksum is spent on them."""
-        if not id_ and not lsn:
-            return True  # a text
-        if length < OP.size:
-            return False
-        kind, role, _, _, extra, text, *_ = OP.unpack_from(data, at + BLOB.size)
-        if OP.size + extra + text != length:
-            return False
-        if id_:
-            return bool(kind == OpKind.REMEMBER and 1 <= role <= len(ROLES))
-        return bool(kind == OpKind.FORGET or kind in CHANGES)
-
-    def _behind_damage(self, data: memoryview, at: int) -> tuple[int, bool]:
-        """Where the next blob begins, and whether it had to be looked for."""
-        start = data_offset(FileKind.BLOBS)
-        following = bisect.bisect_right(self._known_offsets, start + at)
-        bound = len(data)
-        if following < len(self._known_offsets):
-            bound = min(bound, self._known_offsets[following] - start)
-        hints = [
-            self._blob_ends.get(start + at, 0) - start
-        ]  # what the event says, then what the blob's own header says
-        if len(data) - at >= BLOB.size:
-            hints.append(at + BLOB.size + BLOB.unpack_from(data, at)[1])
-        for hint in hints:
-            end = padded(hint, BLOB_ALIGNMENT)
-            if at < end <= bound and (end == bound or self._blob_at(data, end) is not None):
-                return end, False
-        words = np.frombuffer(data[at : at + (bound - at) // 8 * 8], "<u8")
-        if len(words) >= 3:
-            lengths = words[:-2] >> np.uint64(32)
-            likely = (lengths > 0) & (lengths <= np.uint64(len(data) - at))
-            if self._has_manifest:
-                likely &= (words[1:-1] < np.uint64(self.manifest.next_id)) & (words[2:] <= np.uint64(self.manifest.lsn))
-            for place in np.flatnonzero(likely[1:]) + 1:
-                if self._blob_at(data, at + 8 * int(place)) is not None:
-                    return at + 8 * int(place), True
-        return bound, False
 
     # -- vectors ------------------------------------------------------------------------------------------------
 
@@ -344,7 +190,7 @@ class Salvage:
         """The state of the generation: which memories are alive, replaced or forgotten, and what each key names."""
         for _, _, memory, ids in sorted(
             [(m.lsn, m.id, m, None) for m in self._all.values()]
-            + [(lsn, 1 << 63, None, ids) for lsn, ids in self._tombstones],
+            + [(lsn, 1 << 63, None, ids) for lsn, ids in self._blobs.tombstones],
             key=lambda entry: entry[:2],
         ):
             if memory is not None:
@@ -352,11 +198,11 @@ class Salvage:
             else:
                 self._forget(memory_ids=ids or [], lsn=0, chain=False)
         deaths = self._table(FileKind.EVENT_DEATHS)
-        if deaths is not None and len(deaths) == len(self._event_ids):
+        if deaths is not None and len(deaths) == len(self._events.ids):
             self._use_deaths(deaths.view(DEATH.dtype)["lsn"])
         elif self.manifest.files:
             self._ended = None
-            if self._damages:
+            if self._blobs.damages:
                 self._doubt_all("which memories had ended is lost, and so may be what told it again")
         self._rebuild_keys()
         names = self._table(FileKind.NAMES)
@@ -373,7 +219,7 @@ class Salvage:
         """Links, archives and branches of the generation: from the blobs; if some are damaged, from the tables."""
         self.changes.sort(key=lambda change: change[0])
         tables = {kind: self._table(kind) for kind in (FileKind.LINKS, FileKind.ARCHIVED)}
-        unexplained = [damage for damage in self._damages if not self._holds_memories(damage)]
+        unexplained = [damage for damage in self._blobs.damages if not self._events.explain(damage)]
         if not unexplained:
             return
         whole = names is not None and all(
@@ -398,33 +244,9 @@ class Salvage:
                 )
             )  # fmt: skip
 
-    def _holds_memories(self, damage: _Damage) -> bool:
-        """Whether whole events say that the damage lies within blobs of memories, and nothing else."""
-        at = damage.offset
-        while at < damage.end and at in self._blob_ends:
-            at = padded(self._blob_ends[at], BLOB_ALIGNMENT)
-        return at >= damage.end
-
-    def _align_events(self) -> None:
-        """Give damaged events the ids that memories and rows between their neighbours have, where the numbers agree."""
-        ids = self._event_ids
-        unknown = np.flatnonzero(ids == 0)
-        at = 0
-        candidates = np.array(sorted({*self._all, *self._row_of}), np.uint64)
-        while at < len(unknown):  # a run of damaged events: as many memories as are known between their neighbours
-            first = last = int(unknown[at])
-            while at + 1 < len(unknown) and unknown[at + 1] == last + 1:
-                at, last = at + 1, last + 1
-            at += 1
-            low = int(ids[first - 1]) if first else 0
-            high = int(ids[last + 1]) if last + 1 < len(ids) else 1 << 63
-            between = candidates[(candidates > low) & (candidates < high)]
-            if len(between) == last - first + 1:
-                ids[first : last + 1] = between
-
     def _use_deaths(self, deaths: NDArray[np.uint64]) -> None:
         """Let the table of deaths decide; it goes by the index of events, so their ids have to be known."""
-        self._ended = dict(zip(self._event_ids.tolist(), deaths.tolist(), strict=True))
+        self._ended = dict(zip(self._events.ids.tolist(), deaths.tolist(), strict=True))
         self._ended.pop(0, None)
         unaligned = []
         for memory in self._all.values():
@@ -432,7 +254,7 @@ class Salvage:
                 memory.death = self._ended[memory.id]
             else:
                 unaligned.append(memory.id)
-        if unaligned and self._damages:
+        if unaligned and self._blobs.damages:
             self.doubts.append(f"whether {len(unaligned)} memories had ended is not certain: their events are damaged")
             self._more_doubtful = set(unaligned)
 
@@ -516,8 +338,8 @@ class Salvage:
 
     def _where_the_log_begins(self, log: SalvagedLog) -> tuple[int, int]:
         newest = max((m.lsn for m in self._all.values()), default=0)
-        newest = max([newest, *(lsn for lsn, _ in self._tombstones)])
-        last_id = max([0, *self._all, *map(int, self._event_ids), *self._row_of])
+        newest = max([newest, *(lsn for lsn, _ in self._blobs.tombstones)])
+        last_id = max([0, *self._all, *map(int, self._events.ids), *self._row_of])
         first_mark = min(log.marks, default=None)
         if first_mark is not None and (first_mark[0] <= newest + 1 or first_mark[0] == 1):
             return first_mark
@@ -600,7 +422,7 @@ class Salvage:
 
     def _finish(self) -> None:
         """Say what is lost, and leave only what can be read."""
-        self.next_id = max([self.next_id, *(id_ + 1 for id_ in self._all), *(int(i) + 1 for i in self._event_ids)])
+        self.next_id = max([self.next_id, *(id_ + 1 for id_ in self._all), *(int(i) + 1 for i in self._events.ids)])
         self._lose_blobs()
         vectorless: list[Salvaged] = []
         for id_, memory in sorted(self._all.items()):
@@ -635,16 +457,16 @@ class Salvage:
         doubtful = {
             id_
             for id_, memory in self.memories.items()
-            if memory.lsn < self._doubt_before_lsn or id_ in self._more_doubtful or id_ in self._scanned
+            if memory.lsn < self._doubt_before_lsn or id_ in self._more_doubtful or id_ in self._blobs.looked_for
         }
-        if self._scanned & doubtful:
+        if self._blobs.looked_for & doubtful:
             self.doubts.append("memories found by looking through damaged bytes, whose event is damaged too")
         self.doubtful = id_ranges(doubtful)
 
     def _lose_blobs(self) -> None:
         """Ids that events or rows name and no whole blob holds, each with the damage it stood in."""
         ended = self._ended if self.manifest.files else {}
-        named = {int(id_) for id_ in self._event_ids if id_} | set(self._row_of)
+        named = {int(id_) for id_ in self._events.ids if id_} | set(self._row_of)
         gone = {
             id_
             for id_ in named
@@ -652,8 +474,8 @@ class Salvage:
         }
         path = self._path(FileKind.BLOBS)
         end = data_offset(FileKind.BLOBS) + len(self._arenas.records[FileKind.BLOBS])
-        for damage in self._damages:
-            here = {id_ for id_ in gone if damage.offset <= self._blob_offsets.get(id_, -1) < damage.end}
+        for damage in self._blobs.damages:
+            here = {id_ for id_ in gone if damage.offset <= self._events.offsets.get(id_, -1) < damage.end}
             gone -= here
             if here:
                 self.lost.append(
@@ -675,8 +497,8 @@ class Salvage:
                 )
         if gone:
             self.lost.append(Loss(path, end, 0, "memories: their blobs are not there", id_ranges(gone)))
-        unknown = int((self._event_ids == 0).sum())
-        if unknown and self._damages:
+        unknown = int((self._events.ids == 0).sum())
+        if unknown and self._blobs.damages:
             self.lost.append(
                 Loss(self._path(FileKind.EVENTS), data_offset(FileKind.EVENTS), 0,
                      f"{unknown} events are damaged whose ids nothing else tells")
@@ -685,7 +507,7 @@ class Salvage:
     def _lose_vectors(self, memories: list[Salvaged]) -> None:
         stride = row_stride(self.manifest.dim, self.manifest.rows)
         for n, memory in enumerate(memories):
-            row = self._event_rows.get(memory.id, self._bad_rows[n] if n < len(self._bad_rows) else 0)
+            row = self._events.rows.get(memory.id, self._bad_rows[n] if n < len(self._bad_rows) else 0)
             self.lost.append(
                 Loss(
                     self._path(FileKind.CODES), data_offset(FileKind.CODES) + row * stride, stride,
