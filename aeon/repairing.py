@@ -17,6 +17,7 @@ import numpy as np
 
 from aeon import check as checks
 from aeon import manifest as manifests
+from aeon.atlas import row_checksums
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.check import file_sizes
 from aeon.checkpoint import plan_sessions
@@ -50,7 +51,6 @@ from aeon.salvage import Salvage
 from aeon.salvage_blobs import Salvaged
 from aeon.staging import require_free, staged
 from aeon.trace import Names, Trace, event_checksums
-from aeon_native import dispatch
 
 _CHUNK = 4096  # memories written at a time
 _GENERATION = 1
@@ -191,10 +191,7 @@ class _Writer:
             events[n]["row"] = rows.count + at + 1
         if not with_vector:
             return
-        out = np.empty(len(records), np.uint32)
-        ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
-        dispatch.kernels.rows_checksum(array, ids, scales, out)
-        records["crc"] = out
+        records["crc"] = row_checksums(array, records)
         codes.append([array.reshape(-1)])
         rows.append([records.view(np.uint8)])
         codes.count += len(records)

@@ -8,25 +8,21 @@ memories ended when, which ids there should be. Nothing is guessed: what cannot 
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.errors import CorruptionError, InvalidInputError
+from aeon.errors import CorruptionError
 from aeon.files import FileSystem
 from aeon.format import (
     ACCESS,
     ARCHIVED,
     BLOB,
     DEATH,
-    DIM_MAX,
     KEY,
     LINK,
     OP,
-    ROW,
     SUPERSEDED,
     FileKind,
     OpFlag,
@@ -43,8 +39,8 @@ from aeon.salvage_blobs import Salvaged, read_blobs, read_events
 from aeon.salvage_files import map_arenas, read_table
 from aeon.salvage_identity import identify
 from aeon.salvage_log import Gap, SalvagedLog, read_log
+from aeon.salvage_rows import prove_rows, read_rows, split_vector
 from aeon.trace import Names
-from aeon_native import dispatch
 
 _ONLY_DERIVED = (
     FileKind.ROW_DEATHS, FileKind.SESSIONS, FileKind.POSTINGS, FileKind.EDGES, FileKind.REVERSE, FileKind.PAGES,
@@ -101,8 +97,12 @@ class Salvage:
         self.rebuilt += self._events.notes
         self._blobs = read_blobs(self._store, self._arenas, self._events, self._progress)
         self._all, self.changes = self._blobs.memories, self._blobs.changes
-        self._read_rows()
-        self._events.fill_in({*self._all, *self._row_of})
+        if not self.manifest.rows:
+            self._store = prove_rows(self._files, self._store, self._arenas, self._all, self._dim)
+            self.manifest = self._store.manifest
+        self._rows = read_rows(self._store, self._arenas, self._progress)
+        self._rows.give_vectors(self._all)
+        self._events.fill_in({*self._all, *self._rows.by_id})
         self._begin_state()
         self._read_log()
         self._finish()
@@ -115,74 +115,6 @@ class Salvage:
             self.rebuilt.append(found)
             return None
         return found
-
-    # -- vectors ------------------------------------------------------------------------------------------------
-
-    def _read_rows(self) -> None:
-        """Rows whose checksum over id, scale and codes is right."""
-        if not self.manifest.rows:
-            self._prove_rows()
-        stride = row_stride(self.manifest.dim, self.manifest.rows)
-        self._row_of: dict[int, int] = {}
-        bad: list[int] = []
-        codes, records = self._rows(stride)
-        self._codes = codes
-        for first in range(0, len(records), _CHUNK):
-            self._progress("rows", first, len(records))
-            part = records[first : first + _CHUNK]
-            good = _row_checksums(codes[first : first + len(part)], part) == part["crc"]
-            for n in np.flatnonzero(good).tolist():
-                self._row_of[int(part["id"][n])] = first + n
-            bad += (np.flatnonzero(~good) + first).tolist()
-        entry = self.manifest.files.get(FileKind.ROWS)
-        expected = entry.count if entry and self._has_manifest else len(records)
-        self._bad_rows = bad + list(range(len(records), expected))
-        self._scales = records["scale"]
-        for id_, row in self._row_of.items():
-            memory = self._all.get(id_)
-            if memory is not None and memory.operation.flags & OpFlag.VECTOR:
-                memory.codes, memory.scale = codes[row], float(records["scale"][row])
-
-    def _rows(self, stride: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        codes, rows = self._arenas.records[FileKind.CODES], self._arenas.records[FileKind.ROWS]
-        count = min(len(codes) // stride, len(rows) // ROW.size)
-        return codes[: count * stride].reshape(count, stride), rows[: count * ROW.size].view(ROW.dtype)
-
-    def _prove_rows(self) -> None:
-        """Find dimension and kind of rows by what the checksums of rows, or the norms of vectors in the log, agree to."""
-        sizes: Counter[int] = Counter()
-        for memory in self._all.values():
-            *_, size, _, _ = OP.unpack_from(memory.blob)
-            sizes[int(size)] += 1
-        log = read_log(self._files, self._root, self.manifest.uuid, None, 1, 1)
-        vectors = [o.vector for frame in log.frames.values() for o in frame.operations if len(o.vector)]
-        for vector in vectors:
-            sizes[len(vector)] += 1
-        for size in [size for size, _ in sizes.most_common() if size]:
-            for dim, rows in ((size - 4, "int8"), (size // 4, "float32")):
-                if 1 <= dim <= DIM_MAX and self._agrees(dim, rows, [v for v in vectors if len(v) == size]):
-                    self.manifest = replace(self.manifest, dim=dim, rows=rows)
-                    return
-        if self._dim is None:
-            raise InvalidInputError(
-                f"{self._root}: the MANIFEST is lost and no vector is left to tell their dimension: give it (dim=)"
-            )
-        self.manifest = replace(self.manifest, dim=self._dim, rows="int8")
-
-    def _agrees(self, dim: int, rows: str, vectors: list[memoryview]) -> bool:
-        """Whether rows of this kind have the checksums and the norm that they were written with."""
-        codes, records = self._rows(row_stride(dim, rows))
-        whole = np.flatnonzero(_row_checksums(codes[:64], records[:64]) == records["crc"][:64])
-        width = dim if rows == "int8" else 4 * dim
-        found = [(float(records["scale"][row]), bytes(codes[row, :width])) for row in whole]
-        for vector in vectors[:64]:
-            scale = float(np.frombuffer(vector[:4], "<f4")[0]) if rows == "int8" else 1.0
-            found.append((scale, bytes(vector[4:] if rows == "int8" else vector)))
-        for scale, data in found:
-            values = np.frombuffer(data, np.int8 if rows == "int8" else "<f4").astype(np.float64) * scale
-            if not abs(float(np.linalg.norm(values)) - 1) < (0.05 if rows == "int8" else 1e-4):
-                return False
-        return bool(found)
 
     # -- what ended when ----------------------------------------------------------------------------------------
 
@@ -339,7 +271,7 @@ class Salvage:
     def _where_the_log_begins(self, log: SalvagedLog) -> tuple[int, int]:
         newest = max((m.lsn for m in self._all.values()), default=0)
         newest = max([newest, *(lsn for lsn, _ in self._blobs.tombstones)])
-        last_id = max([0, *self._all, *map(int, self._events.ids), *self._row_of])
+        last_id = max([0, *self._all, *map(int, self._events.ids), *self._rows.by_id])
         first_mark = min(log.marks, default=None)
         if first_mark is not None and (first_mark[0] <= newest + 1 or first_mark[0] == 1):
             return first_mark
@@ -351,11 +283,7 @@ class Salvage:
     def _from_log(self, id_: int, lsn: int, operation: Operation) -> Salvaged:
         memory = Salvaged(id_, lsn, operation.blob)
         if operation.flags & OpFlag.VECTOR:
-            vector = bytes(operation.vector)
-            if self.manifest.rows != "int8":
-                memory.codes = vector
-            else:
-                memory.scale, memory.codes = float(np.frombuffer(vector[:4], "<f4")[0]), vector[4:]
+            memory.scale, memory.codes = split_vector(operation.vector, self.manifest.rows)
         return memory
 
     def _tell_gaps(self, log: SalvagedLog, gaps: list[Gap]) -> None:
@@ -466,7 +394,7 @@ class Salvage:
     def _lose_blobs(self) -> None:
         """Ids that events or rows name and no whole blob holds, each with the damage it stood in."""
         ended = self._ended if self.manifest.files else {}
-        named = {int(id_) for id_ in self._events.ids if id_} | set(self._row_of)
+        named = {int(id_) for id_ in self._events.ids if id_} | set(self._rows.by_id)
         gone = {
             id_
             for id_ in named
@@ -507,7 +435,7 @@ class Salvage:
     def _lose_vectors(self, memories: list[Salvaged]) -> None:
         stride = row_stride(self.manifest.dim, self.manifest.rows)
         for n, memory in enumerate(memories):
-            row = self._events.rows.get(memory.id, self._bad_rows[n] if n < len(self._bad_rows) else 0)
+            row = self._events.rows.get(memory.id, self._rows.damaged[n] if n < len(self._rows.damaged) else 0)
             self.lost.append(
                 Loss(
                     self._path(FileKind.CODES), data_offset(FileKind.CODES) + row * stride, stride,
@@ -519,10 +447,3 @@ class Salvage:
 def _key_of(memory: Salvaged) -> bytes:
     extra: Extra = decode_extra(memory.operation.extra)
     return encode_key(extra.namespace, extra.key or "")
-
-
-def _row_checksums(codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[np.uint32]:
-    out = np.empty(len(records), np.uint32)
-    ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
-    dispatch.kernels.rows_checksum(np.ascontiguousarray(codes), ids, scales, out)
-    return out
