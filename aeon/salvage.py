@@ -31,8 +31,7 @@ from aeon.format import (
     row_stride,
 )
 from aeon.graph import CHANGES, operations_of
-from aeon.key_table import encode_key
-from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
+from aeon.operations import Operation, decode_blob_ref, decode_extra
 from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
 from aeon.salvage_blobs import Salvaged, read_blobs, read_events
@@ -40,6 +39,7 @@ from aeon.salvage_files import map_arenas, read_table
 from aeon.salvage_identity import identify
 from aeon.salvage_log import Gap, SalvagedLog, read_log
 from aeon.salvage_rows import prove_rows, read_rows, split_vector
+from aeon.salvage_state import State
 from aeon.trace import Names
 
 _ONLY_DERIVED = (
@@ -74,15 +74,9 @@ class Salvage:
         self.created: dict[int, int] = {}
         self.fields: set[str] = set()
         self.memories: dict[int, Salvaged] = {}
-        self._all: dict[int, Salvaged] = {}
-        self._forgotten: set[int] = set()
-        self._keys: dict[bytes, int] = {}
-        self._replaced: dict[int, int] = {}
         self.changes: list[tuple[int, bytes]] = []
         self.salience: NDArray[Any] = np.empty(0, ACCESS.dtype)
         self._doubt_before_lsn = 0
-        self._ended: dict[int, int] | None = {}  # DEATH by id, if the table is whole
-        self._more_doubtful: set[int] = set()
 
     def run(self) -> None:
         """Read everything."""
@@ -96,13 +90,14 @@ class Salvage:
         self._events = read_events(self._store, self._arenas)
         self.rebuilt += self._events.notes
         self._blobs = read_blobs(self._store, self._arenas, self._events, self._progress)
-        self._all, self.changes = self._blobs.memories, self._blobs.changes
+        self.changes = self._blobs.changes
         if not self.manifest.rows:
-            self._store = prove_rows(self._files, self._store, self._arenas, self._all, self._dim)
+            self._store = prove_rows(self._files, self._store, self._arenas, self._blobs.memories, self._dim)
             self.manifest = self._store.manifest
         self._rows = read_rows(self._store, self._arenas, self._progress)
-        self._rows.give_vectors(self._all)
-        self._events.fill_in({*self._all, *self._rows.by_id})
+        self._rows.give_vectors(self._blobs.memories)
+        self._events.fill_in({*self._blobs.memories, *self._rows.by_id})
+        self._state = State(self._blobs.memories, self._blobs.tombstones)
         self._begin_state()
         self._read_log()
         self._finish()
@@ -120,23 +115,14 @@ class Salvage:
 
     def _begin_state(self) -> None:
         """The state of the generation: which memories are alive, replaced or forgotten, and what each key names."""
-        for _, _, memory, ids in sorted(
-            [(m.lsn, m.id, m, None) for m in self._all.values()]
-            + [(lsn, 1 << 63, None, ids) for lsn, ids in self._blobs.tombstones],
-            key=lambda entry: entry[:2],
-        ):
-            if memory is not None:
-                self._remember(memory)
-            else:
-                self._forget(memory_ids=ids or [], lsn=0, chain=False)
+        state, damaged = self._state, bool(self._blobs.damages)
         deaths = self._table(FileKind.EVENT_DEATHS)
         if deaths is not None and len(deaths) == len(self._events.ids):
-            self._use_deaths(deaths.view(DEATH.dtype)["lsn"])
-        elif self.manifest.files:
-            self._ended = None
-            if self._blobs.damages:
-                self._doubt_all("which memories had ended is lost, and so may be what told it again")
-        self._rebuild_keys()
+            state.use_deaths(self._events.ids, deaths.view(DEATH.dtype)["lsn"], damaged=damaged)
+        elif self.manifest.files and damaged:
+            state.doubt_all("which memories had ended is lost, and so may be what told it again")
+        state.rebuild_keys()
+        self.doubts += state.doubts
         names = self._table(FileKind.NAMES)
         if names is not None:
             self.fields |= Names(names.tobytes(), "").fields
@@ -176,67 +162,6 @@ class Salvage:
                 )
             )  # fmt: skip
 
-    def _use_deaths(self, deaths: NDArray[np.uint64]) -> None:
-        """Let the table of deaths decide; it goes by the index of events, so their ids have to be known."""
-        self._ended = dict(zip(self._events.ids.tolist(), deaths.tolist(), strict=True))
-        self._ended.pop(0, None)
-        unaligned = []
-        for memory in self._all.values():
-            if memory.id in self._ended:
-                memory.death = self._ended[memory.id]
-            else:
-                unaligned.append(memory.id)
-        if unaligned and self._blobs.damages:
-            self.doubts.append(f"whether {len(unaligned)} memories had ended is not certain: their events are damaged")
-            self._more_doubtful = set(unaligned)
-
-    def _doubt_all(self, why: str) -> None:
-        self.doubts.append(why)
-        self._more_doubtful = set(self._all)
-
-    def _rebuild_keys(self) -> None:
-        """What each key names, and which version replaced which, from the memories and their ends."""
-        self._keys, self._replaced = {}, {}
-        versions: dict[bytes, int] = {}
-        for id_ in sorted(self._all):
-            memory = self._all[id_]
-            if memory.is_readable and memory.operation.flags & OpFlag.KEY:
-                key = _key_of(memory)
-                if key in versions:
-                    self._replaced[id_] = versions[key]
-                versions[key] = id_
-                if not memory.death:
-                    self._keys[key] = id_
-
-    def _remember(self, memory: Salvaged) -> None:
-        self._all[memory.id] = memory
-        if not memory.operation.flags & OpFlag.KEY:
-            return
-        key = _key_of(memory)
-        old = self._keys.get(key)
-        if old is not None:
-            before = self._all[old]
-            if not before.death:
-                before.death = memory.lsn | SUPERSEDED
-            self._replaced[memory.id] = old
-        self._keys[key] = memory.id
-
-    def _forget(self, memory_ids: list[int], lsn: int, *, chain: bool = True) -> None:
-        pending = list(memory_ids)
-        while pending:
-            id_ = pending.pop()
-            if id_ in self._forgotten:
-                continue
-            self._forgotten.add(id_)
-            memory = self._all.get(id_)
-            if memory is None:
-                continue
-            memory.death = lsn or 1
-            if memory.operation.flags & OpFlag.KEY and self._keys.get(_key_of(memory)) == id_:
-                del self._keys[_key_of(memory)]
-            if chain and id_ in self._replaced:
-                pending.append(self._replaced[id_])
-
     # -- the log ------------------------------------------------------------------------------------------------
 
     def _read_log(self) -> None:
@@ -257,21 +182,21 @@ class Salvage:
             id_ = frame.first_id
             for operation in frame.operations:
                 if operation.kind == OpKind.FORGET:
-                    self._forget(np.frombuffer(operation.text, "<u8").tolist(), number)
+                    self._state.forget(np.frombuffer(operation.text, "<u8").tolist(), number)
                     continue
                 if operation.kind in CHANGES:
                     if number > self._changes_until:
                         self.changes.append((number, bytes(operation.blob)))
                     continue
-                if id_ not in self._all and id_ not in self._forgotten:
-                    self._remember(self._from_log(id_, number, operation))
+                if id_ not in self._state.memories and id_ not in self._state.forgotten:
+                    self._state.remember(self._from_log(id_, number, operation))
                 id_ += 1
         self._tell_gaps(log, gaps)
 
     def _where_the_log_begins(self, log: SalvagedLog) -> tuple[int, int]:
-        newest = max((m.lsn for m in self._all.values()), default=0)
+        newest = max((m.lsn for m in self._state.memories.values()), default=0)
         newest = max([newest, *(lsn for lsn, _ in self._blobs.tombstones)])
-        last_id = max([0, *self._all, *map(int, self._events.ids), *self._rows.by_id])
+        last_id = max([0, *self._state.memories, *map(int, self._events.ids), *self._rows.by_id])
         first_mark = min(log.marks, default=None)
         if first_mark is not None and (first_mark[0] <= newest + 1 or first_mark[0] == 1):
             return first_mark
@@ -350,12 +275,13 @@ class Salvage:
 
     def _finish(self) -> None:
         """Say what is lost, and leave only what can be read."""
-        self.next_id = max([self.next_id, *(id_ + 1 for id_ in self._all), *(int(i) + 1 for i in self._events.ids)])
+        self.next_id = max(
+            [self.next_id, *(id_ + 1 for id_ in self._state.memories), *(int(i) + 1 for i in self._events.ids)]
+        )
         self._lose_blobs()
         vectorless: list[Salvaged] = []
-        for id_, memory in sorted(self._all.items()):
-            if not memory.is_readable or id_ in self._forgotten:
-                continue
+        for memory in self._state.readable:
+            id_ = memory.id
             try:
                 text = self.text(memory)
                 decode_extra(memory.operation.extra)
@@ -385,7 +311,7 @@ class Salvage:
         doubtful = {
             id_
             for id_, memory in self.memories.items()
-            if memory.lsn < self._doubt_before_lsn or id_ in self._more_doubtful or id_ in self._blobs.looked_for
+            if memory.lsn < self._doubt_before_lsn or id_ in self._state.doubtful or id_ in self._blobs.looked_for
         }
         if self._blobs.looked_for & doubtful:
             self.doubts.append("memories found by looking through damaged bytes, whose event is damaged too")
@@ -393,12 +319,12 @@ class Salvage:
 
     def _lose_blobs(self) -> None:
         """Ids that events or rows name and no whole blob holds, each with the damage it stood in."""
-        ended = self._ended if self.manifest.files else {}
+        state = self._state
         named = {int(id_) for id_ in self._events.ids if id_} | set(self._rows.by_id)
         gone = {
             id_
             for id_ in named
-            if id_ not in self._all and id_ not in self._forgotten and not 0 < (ended or {}).get(id_, 0) < SUPERSEDED
+            if id_ not in state.memories and id_ not in state.forgotten and not 0 < state.ended.get(id_, 0) < SUPERSEDED
         }
         path = self._path(FileKind.BLOBS)
         end = data_offset(FileKind.BLOBS) + len(self._arenas.records[FileKind.BLOBS])
@@ -442,8 +368,3 @@ class Salvage:
                     f"the vector of row {row}, whose text is whole: the memory is kept without it", id_ranges([memory.id]),
                 )
             )  # fmt: skip
-
-
-def _key_of(memory: Salvaged) -> bytes:
-    extra: Extra = decode_extra(memory.operation.extra)
-    return encode_key(extra.namespace, extra.key or "")
