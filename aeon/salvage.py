@@ -22,7 +22,6 @@ from aeon.format import (
     DEATH,
     KEY,
     LINK,
-    OP,
     SUPERSEDED,
     FileKind,
     OpFlag,
@@ -37,7 +36,7 @@ from aeon.salience import SALIENCE_NAME, read_salience
 from aeon.salvage_blobs import Salvaged, read_blobs, read_events
 from aeon.salvage_files import map_arenas, read_table
 from aeon.salvage_identity import identify
-from aeon.salvage_log import Gap, SalvagedLog, read_log
+from aeon.salvage_log import SalvagedLog, read_log
 from aeon.salvage_rows import prove_rows, read_rows, split_vector
 from aeon.salvage_state import State
 from aeon.trace import Names
@@ -191,7 +190,16 @@ class Salvage:
                 if id_ not in self._state.memories and id_ not in self._state.forgotten:
                     self._state.remember(self._from_log(id_, number, operation))
                 id_ += 1
-        self._tell_gaps(log, gaps)
+        losses = log.losses(f"{self._root}/wal", gaps, self.lsn)
+        self.lost += losses.lost
+        self.rebuilt += losses.notes
+        self.missing_lsns = id_ranges(losses.lsns)
+        self.next_id += losses.ids_max  # ids that may have been given out are never given out again
+        self._doubt_before_lsn = max(self._doubt_before_lsn, losses.doubt_before)
+        if self._doubt_before_lsn:
+            self.doubts.append(
+                "commits are missing; memories older than them may have been forgotten or replaced there"
+            )
 
     def _where_the_log_begins(self, log: SalvagedLog) -> tuple[int, int]:
         newest = max((m.lsn for m in self._state.memories.values()), default=0)
@@ -210,50 +218,6 @@ class Salvage:
         if operation.flags & OpFlag.VECTOR:
             memory.scale, memory.codes = split_vector(operation.vector, self.manifest.rows)
         return memory
-
-    def _tell_gaps(self, log: SalvagedLog, gaps: list[Gap]) -> None:
-        regions = list(log.regions)
-        missing: list[int] = []
-        for gap in gaps:
-            here = [region for region in regions if gap.first - 1 <= region.after_lsn <= gap.last]
-            ids = id_ranges(range(gap.first_id, gap.end_id))
-            lsns = ((gap.first, gap.last),)
-            missing += range(gap.first, gap.last + 1)
-            self._doubt_before_lsn = max(self._doubt_before_lsn, gap.first)
-            place = here[0] if here else None
-            self.lost.append(
-                Loss(
-                    place.path if place else f"{self._root}/wal", place.offset if place else 0, place.length if place else 0,
-                    f"commits are missing: {place.reason if place else 'no bytes of them are there'}", ids, lsns,
-                )
-            )  # fmt: skip
-            for region in here[1:]:
-                self.lost.append(
-                    Loss(region.path, region.offset, region.length, f"part of the same gap: {region.reason}")
-                )
-            regions = [region for region in regions if region not in here]
-        for region in regions:
-            if region.after_lsn < self.lsn - 1:
-                self.rebuilt.append(
-                    Problem(region.path, region.offset, f"garbage between whole commits: {region.reason}")
-                )
-                continue
-            # Behind the newest commit known: torn by a crash, or damaged; what it held cannot be said.
-            missing.append(self.lsn)
-            self._doubt_before_lsn = max(self._doubt_before_lsn, self.lsn)
-            self.lost.append(
-                Loss(
-                    region.path, region.offset, region.length,
-                    f"what was committed from LSN {self.lsn} on, if it was: {region.reason}", (), ((self.lsn, self.lsn),),
-                )
-            )  # fmt: skip
-            self.next_id += region.length // OP.size  # ids it may have given out are never given out again
-        self.rebuilt += log.notes
-        self.missing_lsns = id_ranges(missing)
-        if self._doubt_before_lsn:
-            self.doubts.append(
-                "commits are missing; memories older than them may have been forgotten or replaced there"
-            )
 
     def _read_salience(self) -> None:
         """How often memories were recalled: ACCESS[n] of those that are in the new store."""

@@ -133,7 +133,7 @@ MUTANTS = (
     Mutant("a frame that is being written is copied", "backups", "                data = data[: reader.offset]", "                data = data + b'garbage'"),
     Mutant("what repair writes is not synced", "repairing", "                writer.sync()\n", "                pass\n"),
     Mutant("repair believes every blob", "salvage_blobs", "    return (id_, lsn, end) if dispatch.kernels.crc32c(data[at + 4 : end]) == crc else None\n", "    return id_, lsn, end\n"),
-    Mutant("repair has no doubts about a gap", "salvage", "            self._doubt_before_lsn = max(self._doubt_before_lsn, gap.first)\n", ""),
+    Mutant("repair has no doubts about a gap", "salvage_log", "            found.doubt_before = max(found.doubt_before, gap.first)\n", ""),
     Mutant("repair forgets links", "salvage_blobs", "                found.changes.append((lsn, bytes(blob)))\n", "                pass\n"),
     Mutant("repair forgets links of the log", "salvage", "                        self.changes.append((number, bytes(operation.blob)))\n", "                        pass\n"),
     Mutant("repair does not ask the tables for a damaged link", "salvage", "            self.changes = operations_of(links, archived, known.kind_name, branches)\n", "            pass\n"),
