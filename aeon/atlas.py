@@ -789,13 +789,6 @@ class Atlas:
                     raise self.damaged(at + bad)
                 self._verified[chunk] = True
 
-    def checksums(self, codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[np.uint32]:
-        """The ROW.crc of each row: uint32[n]."""
-        out = np.empty(len(records), np.uint32)
-        ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
-        dispatch.kernels.rows_checksum(codes, ids, scales, out)
-        return out
-
     # -- what the SLB asks of the rows --------------------------------------------------------------------------
 
     def row_context(self, rows: int) -> RowContext:
@@ -831,6 +824,14 @@ def _without(allowed: NDArray[np.uint8], rows: NDArray[np.int64], stop: int) -> 
     mask = np.ones(stop, bool) if not len(allowed) else np.unpackbits(allowed, count=stop, bitorder="little")
     mask[rows] = 0
     return np.packbits(mask, bitorder="little")
+
+
+def row_checksums(codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[np.uint32]:
+    """The ROW.crc of each row, uint8[n, stride] C-contiguous and ROW[n]: uint32[n]."""
+    out = np.empty(len(records), np.uint32)
+    ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
+    dispatch.kernels.rows_checksum(codes, ids, scales, out)
+    return out
 
 
 def _tail(among: NDArray[np.int64] | None, first: int, stop: int) -> NDArray[np.int64]:

@@ -21,9 +21,8 @@ from aeon.errors import CorruptionError, InvalidInputError, OpenError
 from aeon.files import File, FileSystem, OsFileSystem, absolute, parent, read_whole, write_fully
 from aeon.format import SEGMENT_HEADER, FileKind, generation_name, segment_name
 from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
-from aeon.results import BackupReport
+from aeon.results import BackupReport, Progress
 from aeon.salience import read_salience, write_salience
-from aeon.salvage import Progress
 from aeon.staging import require_free, staged
 from aeon.wal import SegmentReader, decode_segment_header, list_segments
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,13 +18,12 @@ from aeon.graph import CHANGES, Change, decode_change, parents_of, reverse_of
 from aeon.key_table import encode_key, hash_key
 from aeon.operations import decode_commit
 from aeon.recovery import read_engine
-from aeon.results import CheckReport, Problem, Stats
+from aeon.results import CheckReport, Problem, Progress, Stats
 from aeon.salience import read_salience
 from aeon.trace import FIELDS_MAX, Names, Trace
 from aeon_native import dispatch
 
 PROBLEMS_MAX = 1000  # of one kind of file; more say nothing new
-Progress = Callable[[str, int, int], None]
 
 
 def file_sizes(files: FileSystem, root: str) -> dict[str, int]:

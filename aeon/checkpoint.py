@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aeon.atlas import row_checksums
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.engine import Engine, Frozen, deaths_in
 from aeon.errors import CorruptionError
@@ -260,7 +261,7 @@ class _Writer:
             if bad >= 0:
                 raise atlas.damaged(int(old[bad]))
         if based < len(old):
-            records["crc"][based:] = atlas.checksums(moving[based:], records[based:])
+            records["crc"][based:] = row_checksums(moving[based:], records[based:])
         first = rows.count
         self._moved[old] = first + np.arange(len(old))
         events["row"][with_row] = first + 1 + np.arange(len(old))

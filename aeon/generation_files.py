@@ -26,8 +26,12 @@ from aeon.format import (
 from aeon.manifest import FileEntry
 from aeon_native import dispatch
 
-_FIRST_TABLE = FileKind.EVENT_DEATHS
-_NAMES = {kind: kind.name.lower().replace("_", "-") for kind in FileKind}
+FIRST_TABLE = FileKind.EVENT_DEATHS  # kinds before it are arena files
+
+
+def file_name(kind: FileKind) -> str:
+    """Name of a file inside its generation's directory."""
+    return kind.name.lower().replace("_", "-") + (".tbl" if kind >= FIRST_TABLE else ".arena")
 
 
 def encode_header(
@@ -82,11 +86,11 @@ class MappedFile:
                 expected=f"{entry.count} records of {self.record_bytes}",
                 found=f"{len(self.data)} bytes",
             )
-        if kind >= _FIRST_TABLE and count != entry.count:
+        if kind >= FIRST_TABLE and count != entry.count:
             raise CorruptionError(self.path, 32, expected=f"{entry.count} records", found=count)
         if kind in RECORDS and self.record_bytes != RECORDS[kind].size:
             raise CorruptionError(self.path, 48, expected=RECORDS[kind].size, found=self.record_bytes)
-        self._verified = kind < _FIRST_TABLE
+        self._verified = kind < FIRST_TABLE
 
     def unverified(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """The records without reading them: to append behind, not to believe."""
@@ -116,7 +120,7 @@ def write_table(
     view = memoryview(content).cast("B") if len(content) else memoryview(b"")
     record_bytes = RECORDS[kind].size if kind in RECORDS else 0
     header = encode_header(kind, uuid, generation, count, record_bytes, dispatch.kernels.crc32c(view))
-    path = f"{generation_name(generation)}/{_NAMES[kind]}.tbl"
+    path = f"{generation_name(generation)}/{file_name(kind)}"
     file = files.open(f"{root}/{path}", create=True)
     try:
         file.allocate(0, len(header) + len(view))  # NoSpaceError before anything is written
@@ -152,7 +156,7 @@ class ArenaWriter:
         fresh: bool = False,
     ) -> None:
         if entry is None:
-            path = f"{generation_name(generation)}/{_NAMES[kind]}.arena"
+            path = f"{generation_name(generation)}/{file_name(kind)}"
             full = f"{root}/{path}"
             if fresh and files.exists(full):
                 files.unlink(full)

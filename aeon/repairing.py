@@ -17,6 +17,7 @@ import numpy as np
 
 from aeon import check as checks
 from aeon import manifest as manifests
+from aeon.atlas import row_checksums
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.check import file_sizes
 from aeon.checkpoint import plan_sessions
@@ -44,12 +45,12 @@ from aeon.key_table import encode_key, hash_key
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import Operation, decode_extra
 from aeon.recovery import start_log
-from aeon.results import RepairReport
+from aeon.results import Progress, RepairReport
 from aeon.salience import write_salience
-from aeon.salvage import Progress, Salvage, Salvaged
+from aeon.salvage import Salvage
+from aeon.salvage_blobs import Salvaged
 from aeon.staging import require_free, staged
 from aeon.trace import Names, Trace, event_checksums
-from aeon_native import dispatch
 
 _CHUNK = 4096  # memories written at a time
 _GENERATION = 1
@@ -190,10 +191,7 @@ class _Writer:
             events[n]["row"] = rows.count + at + 1
         if not with_vector:
             return
-        out = np.empty(len(records), np.uint32)
-        ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
-        dispatch.kernels.rows_checksum(array, ids, scales, out)
-        records["crc"] = out
+        records["crc"] = row_checksums(array, records)
         codes.append([array.reshape(-1)])
         rows.append([records.view(np.uint8)])
         codes.count += len(records)

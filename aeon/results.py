@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aeon.trace import Event
 
 Answered = Literal["atlas", "exact", "certified", "approximate"]
+Progress = Callable[[str, int, int], None]  # (what, done, total): how far long work has come
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -321,6 +322,17 @@ class CheckReport:
 
 
 IdRanges = Sequence[tuple[int, int]]  # (first, last) of each run of ids, both included, increasing
+
+
+def id_ranges(ids: Iterable[int]) -> IdRanges:
+    """Ids, or LSNs, as runs: in any order, each counted once."""
+    found: list[tuple[int, int]] = []
+    for id_ in sorted(set(ids)):
+        if found and found[-1][1] == id_ - 1:
+            found[-1] = (found[-1][0], id_)
+        else:
+            found.append((id_, id_))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

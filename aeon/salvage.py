@@ -4,120 +4,57 @@ A blob names its memory, its commit and everything but the vector, under one che
 it is; a frame of the log proves which store and segment it belongs to. So each is taken by itself, wherever it is found,
 and what is derived (events, tables, the page index) is only asked where it says more: where a damaged blob ends, which
 memories ended when, which ids there should be. Nothing is guessed: what cannot be proven is reported as lost.
+
+    salvage_identity   what store this is
+    salvage_files      its arena files, around bad sectors, and its tables
+    salvage_blobs      whole events and blobs
+    salvage_rows       whole rows, and what a row is
+    salvage_state      what ended when
+    salvage_log        whole frames, and what is missing between them
+
+Here they are put together: each step takes what the ones before it found.
 """
 
 from __future__ import annotations
 
-import bisect
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon import manifest as manifests
-from aeon.errors import AeonError, CorruptionError, InvalidInputError, NotAStoreError, VersionError
-from aeon.files import File, FileSystem, read_whole
+from aeon.errors import CorruptionError
+from aeon.files import FileSystem
 from aeon.format import (
     ACCESS,
     ARCHIVED,
     BLOB,
-    BLOB_ALIGNMENT,
     DEATH,
-    DIM_MAX,
-    EVENT,
-    FILE_HEADER,
-    FILE_MAGIC,
-    FORMAT_VERSION,
     KEY,
     LINK,
-    MANIFEST_HEADER,
-    MANIFEST_MAGIC,
-    OP,
-    ROLES,
-    ROW,
     SUPERSEDED,
     FileKind,
     OpFlag,
     OpKind,
     data_offset,
-    generation_name,
-    padded,
     row_stride,
 )
-from aeon.generation_files import MappedFile
 from aeon.graph import CHANGES, operations_of
-from aeon.key_table import encode_key
-from aeon.manifest import MANIFEST_NAME, FileEntry, Manifest
-from aeon.operations import Extra, Operation, decode_blob_ref, decode_extra
-from aeon.results import IdRanges, Loss, Problem
+from aeon.manifest import Manifest
+from aeon.operations import Operation, decode_blob_ref, decode_extra
+from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
-from aeon.salvage_log import Gap, SalvagedLog, read_log
-from aeon.trace import Names, event_checksums
-from aeon.wal import list_segments
-from aeon_native import dispatch
+from aeon.salvage_blobs import Salvaged, read_blobs, read_events
+from aeon.salvage_files import map_arenas, read_table
+from aeon.salvage_identity import identify
+from aeon.salvage_log import SalvagedLog, read_log
+from aeon.salvage_rows import prove_rows, read_rows, split_vector
+from aeon.salvage_state import State
+from aeon.trace import Names
 
-Progress = Callable[[str, int, int], None]
-_ARENAS = (FileKind.BLOBS, FileKind.CODES, FileKind.ROWS, FileKind.EVENTS)
-_NAMES = {kind: kind.name.lower().replace("_", "-") + (".arena" if kind < 16 else ".tbl") for kind in FileKind}
 _ONLY_DERIVED = (
     FileKind.ROW_DEATHS, FileKind.SESSIONS, FileKind.POSTINGS, FileKind.EDGES, FileKind.REVERSE, FileKind.PAGES,
     FileKind.TIME_BLOCKS,
 )  # fmt: skip
-_CHUNK = 4096
-_SECTOR = 4096  # what is given up around a bad sector
-_READ_BYTES = 1 << 20
-
-
-class Salvaged:
-    """One memory that was found whole.
-
-    Attributes
-    ----------
-    blob : the operation as it stands in the blob file, without the vector. lsn : its commit.
-    death : as in DEATH. codes : the vector's bytes, or None. scale : what goes with them.
-    offset : where its blob stands, -1 in the log.
-    """
-
-    __slots__ = ("blob", "codes", "death", "id", "lsn", "offset", "scale")
-
-    def __init__(self, id_: int, lsn: int, blob: memoryview, offset: int = -1) -> None:
-        self.id, self.lsn, self.blob, self.offset = id_, lsn, blob, offset
-        self.death = 0
-        self.codes: bytes | NDArray[np.uint8] | None = None
-        self.scale = 1.0
-
-    @property
-    def operation(self) -> Operation:
-        """The operation, decoded."""
-        return Operation(self.blob, 0, with_vector=False)
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether `get` would show it: current, or replaced by a newer version."""
-        return not 0 < self.death < SUPERSEDED
-
-
-def ranges(ids: Iterable[int]) -> IdRanges:
-    """Ids as runs: [(first, last), ...]."""
-    found: list[tuple[int, int]] = []
-    for id_ in sorted(set(ids)):
-        if found and found[-1][1] == id_ - 1:
-            found[-1] = (found[-1][0], id_)
-        else:
-            found.append((id_, id_))
-    return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Damage:
-    """Bytes of the blob file that hold no whole blob."""
-
-    offset: int
-    end: int
 
 
 class Salvage:
@@ -125,9 +62,10 @@ class Salvage:
 
     Attributes
     ----------
-    manifest : the store's, as it was or as its files prove it. lsn, next_id : the newest commit known, and the id after it.
+    lsn, next_id : the LSN and the id that follow the newest commit known.
     memories : whole ones that are readable, by id. created : of a key's first version, by the newest version's id.
     changes : (LSN, operation) of links, archives and branches, in order. fields : metadata paths that the store knew.
+    salience : how often each of `memories` was recalled, ACCESS[n].
     lost, rebuilt, missing_lsns, doubtful, doubts : see `RepairReport`.
     """
 
@@ -137,801 +75,258 @@ class Salvage:
         self._files, self._root = files, root
         self._dim, self._embedder = dim, embedder
         self._progress = progress or (lambda what, done, total: None)
+        self.lsn, self.next_id = 0, 0
+        self.memories: dict[int, Salvaged] = {}
+        self.created: dict[int, int] = {}
+        self.changes: list[tuple[int, bytes]] = []
+        self.fields: set[str] = set()
+        self.salience: NDArray[Any] = np.empty(0, ACCESS.dtype)
         self.lost: list[Loss] = []
         self.rebuilt: list[Problem] = []
         self.missing_lsns: IdRanges = ()
         self.doubtful: IdRanges = ()
         self.doubts: list[str] = []
-        self.created: dict[int, int] = {}
-        self.fields: set[str] = set()
-        self.memories: dict[int, Salvaged] = {}
-        self._all: dict[int, Salvaged] = {}
-        self._forgotten: set[int] = set()
-        self._keys: dict[bytes, int] = {}
-        self._replaced: dict[int, int] = {}
-        self._damages: list[_Damage] = []
-        self._scanned: set[int] = set()
-        self._tombstones: list[tuple[int, list[int]]] = []
-        self.changes: list[tuple[int, bytes]] = []
-        self.salience: NDArray[Any] = np.empty(0, ACCESS.dtype)
-        self._doubt_before_lsn = 0
-        self._ended: dict[int, int] | None = {}  # DEATH by id, if the table is whole
-        self._more_doubtful: set[int] = set()
-
-    # -- what store this is -------------------------------------------------------------------------------------
+        self._doubt_before = 0  # memories of commits before this LSN may have ended in one that is missing
 
     def run(self) -> None:
-        """Read everything."""
-        self._identify()
-        self._map()
-        self._read_events()
-        self._read_blobs()
-        self._read_rows()
-        self._align_events()
-        self._begin_state()
+        """Read everything. Raises NotAStoreError, VersionError, InvalidInputError (no dimension is known), OSError."""
+        files, progress = self._files, self._progress
+        store = identify(files, self._root, self._embedder)
+        self._arenas = map_arenas(files, store)
+        self._events = read_events(store, self._arenas)
+        self._blobs = read_blobs(store, self._arenas, self._events, progress)
+        memories = self._blobs.memories
+        if not store.manifest.rows:
+            store = prove_rows(files, store, self._arenas, memories, self._dim)
+        self._store = store
+        self._rows = read_rows(store, self._arenas, progress)
+        self._rows.give_vectors(memories)
+        self._events.fill_in({*memories, *self._rows.by_id})
+        self._state = State(memories, self._blobs.tombstones)
+        self.changes = sorted(self._blobs.changes, key=lambda change: change[0])
+        self.lost += store.lost
+        self.rebuilt += [*store.notes, *self._arenas.notes, *self._events.notes]
+        self._ask_tables()
         self._read_log()
         self._finish()
         self._read_salience()
 
-    def _path(self, kind: FileKind) -> str:
-        entry = self.manifest.files.get(kind)
-        return f"{self._root}/{entry.path if entry else _NAMES[kind]}"
+    @property
+    def manifest(self) -> Manifest:
+        """The store's, as it was or as its files prove it."""
+        return self._store.manifest
 
-    def _identify(self) -> None:
-        self._has_manifest = True
-        try:
-            self.manifest = manifests.load(self._files, self._root)
-            return
-        except VersionError:
-            raise
-        except (AeonError, OSError) as error:
-            why = error
-        path = f"{self._root}/{MANIFEST_NAME}"
-        try:
-            data = read_whole(self._files, path)
-        except OSError:
-            data = b""
-        recovered = _manifest_with_damaged_header(data)
-        if recovered is not None:
-            self.manifest = recovered
-            self.rebuilt.append(Problem(path, 0, "the header is damaged, the map behind it is whole"))
-            return
-        self._has_manifest = False
-        self._prove_identity(path, len(data), why)
-
-    def _prove_identity(self, path: str, length: int, why: BaseException) -> None:
-        """What the other files say of a store whose MANIFEST is lost."""
-        owners: Counter[bytes] = Counter()
-        generations: dict[int, set[str]] = {}
-        try:
-            names = self._files.listdir(self._root)
-        except OSError:
-            raise why from None
-        for name in names:
-            if not name.startswith("gen-") or not name[4:].isdigit():
-                continue
-            inside = self._files.listdir(f"{self._root}/{name}")
-            generations[int(name[4:])] = set(inside)
-            for inner in inside:
-                header = self._header(f"{self._root}/{name}/{inner}", FILE_HEADER.size, FILE_MAGIC)
-                if header is not None:
-                    owners[FILE_HEADER.unpack_from(header)[3]] += 1
-        try:
-            segments = list_segments(self._files, f"{self._root}/wal")
-        except OSError:
-            segments = []
-        for number in segments:
-            header = self._header(f"{self._root}/wal/{number:08d}.wal", 64, b"AEON-LOG")
-            if header is not None:
-                owners[header[16:32]] += 1
-        if not owners:
-            raise NotAStoreError(f"{self._root}: no file here proves that it belongs to an aeon store") from why
-        uuid = owners.most_common(1)[0][0]
-        generation = max((number for number, inside in generations.items() if "event-deaths.tbl" in inside), default=0)
-        files: dict[FileKind, FileEntry] = {}
-        for kind, name in _NAMES.items():
-            holders = [n for n, inside in generations.items() if name in inside and (n <= generation or not generation)]
-            if kind >= 16:
-                holders = [n for n in holders if n == generation and generation]
-            if holders:
-                inner = f"{generation_name(max(holders))}/{name}"
-                file = self._files.open(f"{self._root}/{inner}")
-                try:
-                    size, header = file.size(), file.pread(FILE_HEADER.size, 0)
-                finally:
-                    file.close()
-                count = FILE_HEADER.unpack_from(header)[4] if len(header) == FILE_HEADER.size else 0
-                files[kind] = FileEntry(inner, size, count)
-        self.manifest = Manifest(
-            uuid=uuid, dim=0, rows="", embedder=self._embedder or "", created=time.time_ns() // 1000,
-            generation=generation, next_id=1, segment=segments[0] if segments else 1, files=files,
-        )  # fmt: skip
-        known = self._identity_beside()
-        if known is not None and known.uuid == uuid:
-            self.manifest = replace(
-                self.manifest, dim=known.dim, rows=known.rows, embedder=known.embedder, created=known.created
-            )
-            self.rebuilt.append(Problem(path, 0, f"{why}; {MANIFEST_NAME}.new tells what the store is"))
-            return
-        reason = "the MANIFEST is lost: when the store was made"
-        if self._embedder is None:
-            reason += ", and which embedder made its vectors (none is named now; name it with embedder=)"
-        self.lost.append(Loss(path, 0, length, reason))
-
-    def _identity_beside(self) -> Manifest | None:
-        """What an interrupted checkpoint wrote of the store: its identity never changes."""
-        try:
-            return manifests.decode(read_whole(self._files, f"{self._root}/{MANIFEST_NAME}.new"), "")
-        except (AeonError, OSError):
-            return None
-
-    def _header(self, path: str, size: int, magic: bytes) -> bytes | None:
-        """The header of a file if it is whole."""
-        try:
-            file = self._files.open(path)
-        except OSError:
-            return None
-        try:
-            data = file.pread(size, 0)
-        finally:
-            file.close()
-        whole = len(data) == size and data[:8] == magic
-        return data if whole and dispatch.kernels.crc32c(data[:-4]) == int.from_bytes(data[-4:], "little") else None
-
-    # -- arena files --------------------------------------------------------------------------------------------
-
-    def _map(self) -> None:
-        """Map the arena files, as far as they are there; `_data` begins where records do."""
-        self._data: dict[FileKind, NDArray[np.uint8]] = {}
-        self._whole_blobs = np.empty(0, np.uint8)  # with what lies beyond the bytes that count: texts of the log
-        for kind in _ARENAS:
-            self._data[kind] = np.empty(0, np.uint8)
-            entry = self.manifest.files.get(kind)
-            path = self._path(kind)
-            if entry is None and kind == FileKind.BLOBS:
-                path = f"{self._root}/{generation_name(self.manifest.generation + 1)}/{_NAMES[kind]}"
-            if entry is None and not (kind == FileKind.BLOBS and self._files.exists(path)):
-                continue
-            data = self._map_file(kind, path)
-            start = data_offset(kind)
-            end = len(data) if entry is None else entry.bytes
-            if kind == FileKind.BLOBS:
-                self._whole_blobs, self._blob_path = data[start:], path
-            if entry is not None:
-                self._data[kind] = data[start:end]
-                if len(data) < end:
-                    self.rebuilt.append(Problem(path, len(data), f"{end - len(data)} bytes are not there"))
-
-    def _map_file(self, kind: FileKind, path: str) -> NDArray[np.uint8]:
-        try:
-            file = self._files.open(path)
-        except OSError as error:
-            self.rebuilt.append(Problem(path, 0, f"no file ({error.strerror or error})"))
-            return np.empty(0, np.uint8)
-        try:
-            size = file.size()
-            data = np.frombuffer(file.map(size), np.uint8) if size else np.empty(0, np.uint8)
-            if not _is_readable(file, size):  # a bad sector in a mapping would be a signal
-                data = self._read_around(file, size)
-        finally:
-            file.close()
-        raw = bytes(data[: FILE_HEADER.size])
-        if len(raw) == FILE_HEADER.size and dispatch.kernels.crc32c(raw[:-4]) == int.from_bytes(raw[-4:], "little"):
-            _, version, number, owner, *_ = FILE_HEADER.unpack_from(raw)
-            if version > FORMAT_VERSION:
-                raise VersionError(f"{path}: format {version}; this aeon reads up to {FORMAT_VERSION}")
-            if owner != self.manifest.uuid or number != kind:
-                self.rebuilt.append(
-                    Problem(path, 0, f"a whole file of another store or kind ({owner.hex()}, {number})")
-                )
-                return np.empty(0, np.uint8)
-        else:
-            self.rebuilt.append(Problem(path, 0, "the header is damaged; each record has a checksum of its own"))
-        return data
-
-    def _read_around(self, file: File, size: int) -> NDArray[np.uint8]:
-        """The file in memory, with zeros where the device gives nothing."""
-        data = np.zeros(size, np.uint8)
-        for at in range(0, size, _SECTOR):
-            try:
-                part = file.pread(min(_SECTOR, size - at), at)
-            except OSError as error:
-                self.rebuilt.append(Problem(file.path, at, f"cannot be read: {error.strerror or error}"))
-            else:
-                data[at : at + len(part)] = np.frombuffer(part, np.uint8)
-        return data
+    # -- the generation -----------------------------------------------------------------------------------------
 
     def _table(self, kind: FileKind) -> NDArray[Any] | None:
-        """A table's records if it is whole."""
-        entry = self.manifest.files.get(kind)
-        if entry is None:
+        """A table's records if it is whole; damage is noted."""
+        found = read_table(self._files, self._store, kind)
+        if isinstance(found, Problem):
+            self.rebuilt.append(found)
             return None
-        try:
-            read_whole(self._files, self._path(kind))  # a bad sector is an error here, and a signal in a mapping
-            return MappedFile(self._files, self._root, self.manifest.uuid, kind, entry).content()
-        except (AeonError, OSError, ValueError) as error:
-            self.rebuilt.append(Problem(self._path(kind), 0, f"a derived table: {error}"))
-            return None
+        return found
 
-    def _read_events(self) -> None:
-        """Ids by index (0 = not known), and where each memory's blob stands."""
-        data = self._data[FileKind.EVENTS]
-        entry = self.manifest.files.get(FileKind.EVENTS)
-        records = data[: len(data) // EVENT.size * EVENT.size].view(EVENT.dtype)
-        count = max(entry.count if entry else 0, len(records)) if self._has_manifest else len(records)
-        self._event_ids = np.zeros(count, np.uint64)
-        self._blob_offsets: dict[int, int] = {}
-        self._blob_ends: dict[int, int] = {}
-        self._event_rows: dict[int, int] = {}
-        good = event_checksums(records) == records["crc"] if len(records) else np.zeros(0, bool)
-        whole = records[good]
-        # Two whole events that changed places: ids increase, so the places tell which is whose.
-        self._event_ids[np.flatnonzero(good)] = np.sort(whole["id"])
-        for id_, offset, size, row in zip(
-            whole["id"].tolist(), whole["blob_offset"].tolist(), whole["blob_bytes"].tolist(), whole["row"].tolist(),
-            strict=True,
-        ):  # fmt: skip
-            self._blob_offsets[id_], self._event_rows[id_] = offset, row - 1
-            self._blob_ends[offset] = offset + BLOB.size + size
-        self._known_offsets = sorted(self._blob_ends)
-        for index in np.flatnonzero(~good).tolist():
-            self.rebuilt.append(
-                Problem(
-                    self._path(FileKind.EVENTS), data_offset(FileKind.EVENTS) + index * EVENT.size, "a damaged event"
-                )
-            )
-
-    def _read_blobs(self) -> None:
-        """Every whole blob; behind damage the next one is looked for."""
-        data, start, at = memoryview(self._data[FileKind.BLOBS]), data_offset(FileKind.BLOBS), 0  # type: ignore[arg-type]
-        count, scanning = 0, False
-        while at < len(data):
-            count += 1
-            if count % _CHUNK == 0:
-                self._progress("blobs", at, len(data))
-            found = self._blob_at(data, at)
-            if found is None:
-                end, scanning = self._behind_damage(data, at)
-                self._damages.append(_Damage(start + at, start + end))
-                at = end
-                continue
-            id_, lsn, end = found
-            blob = data[at + BLOB.size : end]
-            if id_:
-                if scanning and self._blob_offsets.get(id_) != start + at:
-                    self._scanned.add(id_)
-                if id_ not in self._all or self._blob_offsets.get(id_) == start + at:
-                    self._all[id_] = Salvaged(id_, lsn, blob, start + at)
-            elif lsn:
-                operation = Operation(blob, 0, with_vector=False)
-                if operation.kind == OpKind.FORGET:
-                    self._tombstones.append((lsn, np.frombuffer(operation.text, "<u8").tolist()))
-                else:
-                    self.changes.append((lsn, bytes(blob)))
-            scanning = False
-            at = padded(end, BLOB_ALIGNMENT)
-        entry = self.manifest.files.get(FileKind.BLOBS)
-        if entry is not None and start + len(data) < entry.bytes:
-            self._damages.append(_Damage(start + len(data), entry.bytes))
-
-    def _blob_at(self, data: memoryview, at: int) -> tuple[int, int, int] | None:
-        """(id, LSN, end) of a whole blob at `at`."""
-        if len(data) - at < BLOB.size:
-            return None
-        crc, length, id_, lsn = BLOB.unpack_from(data, at)
-        end = at + BLOB.size + length
-        if not length or end > len(data) or not self._is_plausible(data, at, length, id_, lsn):
-            return None
-        return (id_, lsn, end) if dispatch.kernels.crc32c(data[at + 4 : end]) == crc else None
-
-    @staticmethod
-    def _is_plausible(data: memoryview, at: int, length: int, id_: int, lsn: int) -> bool:
-        """Whether lengths fit together, before a checksum is spent on them."""
-        if not id_ and not lsn:
-            return True  # a text
-        if length < OP.size:
-            return False
-        kind, role, _, _, extra, text, *_ = OP.unpack_from(data, at + BLOB.size)
-        if OP.size + extra + text != length:
-            return False
-        if id_:
-            return bool(kind == OpKind.REMEMBER and 1 <= role <= len(ROLES))
-        return bool(kind == OpKind.FORGET or kind in CHANGES)
-
-    def _behind_damage(self, data: memoryview, at: int) -> tuple[int, bool]:
-        """Where the next blob begins, and whether it had to be looked for."""
-        start = data_offset(FileKind.BLOBS)
-        following = bisect.bisect_right(self._known_offsets, start + at)
-        bound = len(data)
-        if following < len(self._known_offsets):
-            bound = min(bound, self._known_offsets[following] - start)
-        hints = [
-            self._blob_ends.get(start + at, 0) - start
-        ]  # what the event says, then what the blob's own header says
-        if len(data) - at >= BLOB.size:
-            hints.append(at + BLOB.size + BLOB.unpack_from(data, at)[1])
-        for hint in hints:
-            end = padded(hint, BLOB_ALIGNMENT)
-            if at < end <= bound and (end == bound or self._blob_at(data, end) is not None):
-                return end, False
-        words = np.frombuffer(data[at : at + (bound - at) // 8 * 8], "<u8")
-        if len(words) >= 3:
-            lengths = words[:-2] >> np.uint64(32)
-            likely = (lengths > 0) & (lengths <= np.uint64(len(data) - at))
-            if self._has_manifest:
-                likely &= (words[1:-1] < np.uint64(self.manifest.next_id)) & (words[2:] <= np.uint64(self.manifest.lsn))
-            for place in np.flatnonzero(likely[1:]) + 1:
-                if self._blob_at(data, at + 8 * int(place)) is not None:
-                    return at + 8 * int(place), True
-        return bound, False
-
-    # -- vectors ------------------------------------------------------------------------------------------------
-
-    def _read_rows(self) -> None:
-        """Rows whose checksum over id, scale and codes is right."""
-        if not self.manifest.rows:
-            self._prove_rows()
-        stride = row_stride(self.manifest.dim, self.manifest.rows)
-        self._row_of: dict[int, int] = {}
-        bad: list[int] = []
-        codes, records = self._rows(stride)
-        self._codes = codes
-        for first in range(0, len(records), _CHUNK):
-            self._progress("rows", first, len(records))
-            part = records[first : first + _CHUNK]
-            good = _row_checksums(codes[first : first + len(part)], part) == part["crc"]
-            for n in np.flatnonzero(good).tolist():
-                self._row_of[int(part["id"][n])] = first + n
-            bad += (np.flatnonzero(~good) + first).tolist()
-        entry = self.manifest.files.get(FileKind.ROWS)
-        expected = entry.count if entry and self._has_manifest else len(records)
-        self._bad_rows = bad + list(range(len(records), expected))
-        self._scales = records["scale"]
-        for id_, row in self._row_of.items():
-            memory = self._all.get(id_)
-            if memory is not None and memory.operation.flags & OpFlag.VECTOR:
-                memory.codes, memory.scale = codes[row], float(records["scale"][row])
-
-    def _rows(self, stride: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        codes, rows = self._data[FileKind.CODES], self._data[FileKind.ROWS]
-        count = min(len(codes) // stride, len(rows) // ROW.size)
-        return codes[: count * stride].reshape(count, stride), rows[: count * ROW.size].view(ROW.dtype)
-
-    def _prove_rows(self) -> None:
-        """Find dimension and kind of rows by what the checksums of rows, or the norms of vectors in the log, agree to."""
-        sizes: Counter[int] = Counter()
-        for memory in self._all.values():
-            *_, size, _, _ = OP.unpack_from(memory.blob)
-            sizes[int(size)] += 1
-        log = read_log(self._files, self._root, self.manifest.uuid, None, 1, 1)
-        vectors = [o.vector for frame in log.frames.values() for o in frame.operations if len(o.vector)]
-        for vector in vectors:
-            sizes[len(vector)] += 1
-        for size in [size for size, _ in sizes.most_common() if size]:
-            for dim, rows in ((size - 4, "int8"), (size // 4, "float32")):
-                if 1 <= dim <= DIM_MAX and self._agrees(dim, rows, [v for v in vectors if len(v) == size]):
-                    self.manifest = replace(self.manifest, dim=dim, rows=rows)
-                    return
-        if self._dim is None:
-            raise InvalidInputError(
-                f"{self._root}: the MANIFEST is lost and no vector is left to tell their dimension: give it (dim=)"
-            )
-        self.manifest = replace(self.manifest, dim=self._dim, rows="int8")
-
-    def _agrees(self, dim: int, rows: str, vectors: list[memoryview]) -> bool:
-        """Whether rows of this kind have the checksums and the norm that they were written with."""
-        codes, records = self._rows(row_stride(dim, rows))
-        whole = np.flatnonzero(_row_checksums(codes[:64], records[:64]) == records["crc"][:64])
-        width = dim if rows == "int8" else 4 * dim
-        found = [(float(records["scale"][row]), bytes(codes[row, :width])) for row in whole]
-        for vector in vectors[:64]:
-            scale = float(np.frombuffer(vector[:4], "<f4")[0]) if rows == "int8" else 1.0
-            found.append((scale, bytes(vector[4:] if rows == "int8" else vector)))
-        for scale, data in found:
-            values = np.frombuffer(data, np.int8 if rows == "int8" else "<f4").astype(np.float64) * scale
-            if not abs(float(np.linalg.norm(values)) - 1) < (0.05 if rows == "int8" else 1e-4):
-                return False
-        return bool(found)
-
-    # -- what ended when ----------------------------------------------------------------------------------------
-
-    def _begin_state(self) -> None:
-        """The state of the generation: which memories are alive, replaced or forgotten, and what each key names."""
-        for _, _, memory, ids in sorted(
-            [(m.lsn, m.id, m, None) for m in self._all.values()]
-            + [(lsn, 1 << 63, None, ids) for lsn, ids in self._tombstones],
-            key=lambda entry: entry[:2],
-        ):
-            if memory is not None:
-                self._remember(memory)
-            else:
-                self._forget(memory_ids=ids or [], lsn=0, chain=False)
+    def _ask_tables(self) -> None:
+        """What derived tables say beyond the blobs: which memories ended, when keys were made, links whose blob is gone."""
+        state, damaged = self._state, bool(self._blobs.damages)
         deaths = self._table(FileKind.EVENT_DEATHS)
-        if deaths is not None and len(deaths) == len(self._event_ids):
-            self._use_deaths(deaths.view(DEATH.dtype)["lsn"])
-        elif self.manifest.files:
-            self._ended = None
-            if self._damages:
-                self._doubt_all("which memories had ended is lost, and so may be what told it again")
-        self._rebuild_keys()
-        names = self._table(FileKind.NAMES)
+        if deaths is not None and len(deaths) == len(self._events.ids):
+            state.use_deaths(self._events.ids, deaths.view(DEATH.dtype)["lsn"], damaged=damaged)
+        elif self.manifest.files and damaged:
+            state.doubt_all("which memories had ended is lost, and so may be what told it again")
+        state.rebuild_keys()
+        self.doubts += state.doubts
+        table = self._table(FileKind.NAMES)
+        names = None if table is None else Names(table.tobytes(), "")
         if names is not None:
-            self.fields |= Names(names.tobytes(), "").fields
-        self._begin_graph(names)
+            self.fields |= names.fields
+        self._mend_changes(names)
         keys = self._table(FileKind.KEYS)
         if keys is not None:
             self.created = dict(zip(keys.view(KEY.dtype)["id"].tolist(), keys["created"].tolist(), strict=True))
         for kind in _ONLY_DERIVED:
             self._table(kind)  # derived from what was read; only to tell what is damaged
 
-    def _begin_graph(self, names: NDArray[Any] | None) -> None:
-        """Links, archives and branches of the generation: from the blobs; if some are damaged, from the tables."""
-        self.changes.sort(key=lambda change: change[0])
+    def _mend_changes(self, names: Names | None) -> None:
+        """Take links, archives and branches from their tables if blobs that told of some may be damaged."""
         tables = {kind: self._table(kind) for kind in (FileKind.LINKS, FileKind.ARCHIVED)}
-        unexplained = [damage for damage in self._damages if not self._holds_memories(damage)]
+        unexplained = [damage for damage in self._blobs.damages if not self._events.explain(damage)]
         if not unexplained:
             return
-        whole = names is not None and all(
-            table is not None or kind not in self.manifest.files for kind, table in tables.items()
-        )
-        if whole and self._has_manifest and names is not None:
-            known = Names(names.tobytes(), "")
+        whole = all(table is not None or kind not in self.manifest.files for kind, table in tables.items())
+        if whole and self._store.has_manifest and names is not None:
             branches = [
-                (known.sessions[number], event, lsn, known.sessions[trunk])
-                for number, (event, lsn, trunk) in known.branches.items()
+                (names.sessions[number], event, lsn, names.sessions[trunk])
+                for number, (event, lsn, trunk) in names.branches.items()
             ]
             links, archived = tables[FileKind.LINKS], tables[FileKind.ARCHIVED]
             links = np.empty(0, LINK.dtype) if links is None else links
             archived = np.empty(0, ARCHIVED.dtype) if archived is None else archived
-            self.changes = operations_of(links, archived, known.kind_name, branches)
+            self.changes = operations_of(links, archived, names.kind_name, branches)
             return
         for damage in unexplained:
             self.lost.append(
                 Loss(
-                    self._path(FileKind.BLOBS), damage.offset, damage.end - damage.offset,
+                    self._store.path(FileKind.BLOBS), damage.offset, damage.end - damage.offset,
                     "links, archives or branches, if any stood here: their tables are damaged as well",
                 )
             )  # fmt: skip
 
-    def _holds_memories(self, damage: _Damage) -> bool:
-        """Whether whole events say that the damage lies within blobs of memories, and nothing else."""
-        at = damage.offset
-        while at < damage.end and at in self._blob_ends:
-            at = padded(self._blob_ends[at], BLOB_ALIGNMENT)
-        return at >= damage.end
-
-    def _align_events(self) -> None:
-        """Give damaged events the ids that memories and rows between their neighbours have, where the numbers agree."""
-        ids = self._event_ids
-        unknown = np.flatnonzero(ids == 0)
-        at = 0
-        candidates = np.array(sorted({*self._all, *self._row_of}), np.uint64)
-        while at < len(unknown):  # a run of damaged events: as many memories as are known between their neighbours
-            first = last = int(unknown[at])
-            while at + 1 < len(unknown) and unknown[at + 1] == last + 1:
-                at, last = at + 1, last + 1
-            at += 1
-            low = int(ids[first - 1]) if first else 0
-            high = int(ids[last + 1]) if last + 1 < len(ids) else 1 << 63
-            between = candidates[(candidates > low) & (candidates < high)]
-            if len(between) == last - first + 1:
-                ids[first : last + 1] = between
-
-    def _use_deaths(self, deaths: NDArray[np.uint64]) -> None:
-        """Let the table of deaths decide; it goes by the index of events, so their ids have to be known."""
-        self._ended = dict(zip(self._event_ids.tolist(), deaths.tolist(), strict=True))
-        self._ended.pop(0, None)
-        unaligned = []
-        for memory in self._all.values():
-            if memory.id in self._ended:
-                memory.death = self._ended[memory.id]
-            else:
-                unaligned.append(memory.id)
-        if unaligned and self._damages:
-            self.doubts.append(f"whether {len(unaligned)} memories had ended is not certain: their events are damaged")
-            self._more_doubtful = set(unaligned)
-
-    def _doubt_all(self, why: str) -> None:
-        self.doubts.append(why)
-        self._more_doubtful = set(self._all)
-
-    def _rebuild_keys(self) -> None:
-        """What each key names, and which version replaced which, from the memories and their ends."""
-        self._keys, self._replaced = {}, {}
-        versions: dict[bytes, int] = {}
-        for id_ in sorted(self._all):
-            memory = self._all[id_]
-            if memory.is_readable and memory.operation.flags & OpFlag.KEY:
-                key = _key_of(memory)
-                if key in versions:
-                    self._replaced[id_] = versions[key]
-                versions[key] = id_
-                if not memory.death:
-                    self._keys[key] = id_
-
-    def _remember(self, memory: Salvaged) -> None:
-        self._all[memory.id] = memory
-        if not memory.operation.flags & OpFlag.KEY:
-            return
-        key = _key_of(memory)
-        old = self._keys.get(key)
-        if old is not None:
-            before = self._all[old]
-            if not before.death:
-                before.death = memory.lsn | SUPERSEDED
-            self._replaced[memory.id] = old
-        self._keys[key] = memory.id
-
-    def _forget(self, memory_ids: list[int], lsn: int, *, chain: bool = True) -> None:
-        pending = list(memory_ids)
-        while pending:
-            id_ = pending.pop()
-            if id_ in self._forgotten:
-                continue
-            self._forgotten.add(id_)
-            memory = self._all.get(id_)
-            if memory is None:
-                continue
-            memory.death = lsn or 1
-            if memory.operation.flags & OpFlag.KEY and self._keys.get(_key_of(memory)) == id_:
-                del self._keys[_key_of(memory)]
-            if chain and id_ in self._replaced:
-                pending.append(self._replaced[id_])
-
     # -- the log ------------------------------------------------------------------------------------------------
 
     def _read_log(self) -> None:
-        """Apply every whole commit behind the generation, in order."""
-        manifest = self.manifest
+        """Apply every whole commit behind the generation, and tell what is missing between them."""
+        manifest, has_manifest = self.manifest, self._store.has_manifest
         lsn, next_id = manifest.lsn + 1, manifest.next_id
-        log = read_log(
-            self._files, self._root, manifest.uuid, manifest.segment if self._has_manifest else None, lsn, next_id
-        )
-        if not self._has_manifest:
+        segment = manifest.segment if has_manifest else None
+        log = read_log(self._files, self._root, manifest.uuid, segment, lsn, next_id)
+        if not has_manifest:
             lsn, next_id = self._where_the_log_begins(log)
+        self._apply(log, lsn if has_manifest else 0)
         gaps, self.lsn, self.next_id = log.gaps(lsn, next_id)
-        self._changes_until = max((change_lsn for change_lsn, _ in self.changes), default=0)  # the generation's
-        for number in sorted(log.frames):
-            frame = log.frames[number]
-            if number < lsn and self._has_manifest:
-                continue
-            id_ = frame.first_id
-            for operation in frame.operations:
-                if operation.kind == OpKind.FORGET:
-                    self._forget(np.frombuffer(operation.text, "<u8").tolist(), number)
-                    continue
-                if operation.kind in CHANGES:
-                    if number > self._changes_until:
-                        self.changes.append((number, bytes(operation.blob)))
-                    continue
-                if id_ not in self._all and id_ not in self._forgotten:
-                    self._remember(self._from_log(id_, number, operation))
-                id_ += 1
-        self._tell_gaps(log, gaps)
-
-    def _where_the_log_begins(self, log: SalvagedLog) -> tuple[int, int]:
-        newest = max((m.lsn for m in self._all.values()), default=0)
-        newest = max([newest, *(lsn for lsn, _ in self._tombstones)])
-        last_id = max([0, *self._all, *map(int, self._event_ids), *self._row_of])
-        first_mark = min(log.marks, default=None)
-        if first_mark is not None and (first_mark[0] <= newest + 1 or first_mark[0] == 1):
-            return first_mark
-        if first_mark is not None and self.manifest.files:  # commits that only forgot may have left no blob behind
-            self._doubt_before_lsn = first_mark[0]
-            return first_mark
-        return newest + 1, last_id + 1
-
-    def _from_log(self, id_: int, lsn: int, operation: Operation) -> Salvaged:
-        memory = Salvaged(id_, lsn, operation.blob)
-        if operation.flags & OpFlag.VECTOR:
-            vector = bytes(operation.vector)
-            if self.manifest.rows != "int8":
-                memory.codes = vector
-            else:
-                memory.scale, memory.codes = float(np.frombuffer(vector[:4], "<f4")[0]), vector[4:]
-        return memory
-
-    def _tell_gaps(self, log: SalvagedLog, gaps: list[Gap]) -> None:
-        regions = list(log.regions)
-        missing: list[int] = []
-        for gap in gaps:
-            here = [region for region in regions if gap.first - 1 <= region.after_lsn <= gap.last]
-            ids = ranges(range(gap.first_id, gap.end_id))
-            lsns = ((gap.first, gap.last),)
-            missing += range(gap.first, gap.last + 1)
-            self._doubt_before_lsn = max(self._doubt_before_lsn, gap.first)
-            place = here[0] if here else None
-            self.lost.append(
-                Loss(
-                    place.path if place else f"{self._root}/wal", place.offset if place else 0, place.length if place else 0,
-                    f"commits are missing: {place.reason if place else 'no bytes of them are there'}", ids, lsns,
-                )
-            )  # fmt: skip
-            for region in here[1:]:
-                self.lost.append(
-                    Loss(region.path, region.offset, region.length, f"part of the same gap: {region.reason}")
-                )
-            regions = [region for region in regions if region not in here]
-        for region in regions:
-            if region.after_lsn < self.lsn - 1:
-                self.rebuilt.append(
-                    Problem(region.path, region.offset, f"garbage between whole commits: {region.reason}")
-                )
-                continue
-            # Behind the newest commit known: torn by a crash, or damaged; what it held cannot be said.
-            missing.append(self.lsn)
-            self._doubt_before_lsn = max(self._doubt_before_lsn, self.lsn)
-            self.lost.append(
-                Loss(
-                    region.path, region.offset, region.length,
-                    f"what was committed from LSN {self.lsn} on, if it was: {region.reason}", (), ((self.lsn, self.lsn),),
-                )
-            )  # fmt: skip
-            self.next_id += region.length // OP.size  # ids it may have given out are never given out again
-        self.rebuilt += log.notes
-        self.missing_lsns = ranges(missing)
-        if self._doubt_before_lsn:
+        losses = log.losses(f"{self._root}/wal", gaps, self.lsn)
+        self.lost += losses.lost
+        self.rebuilt += losses.notes
+        self.missing_lsns = id_ranges(losses.lsns)
+        self.next_id += losses.ids_max  # ids that may have been given out are never given out again
+        self._doubt_before = max(self._doubt_before, losses.doubt_before)
+        if self._doubt_before:
             self.doubts.append(
                 "commits are missing; memories older than them may have been forgotten or replaced there"
             )
 
-    def _read_salience(self) -> None:
-        """How often memories were recalled: ACCESS[n] of those that are in the new store."""
+    def _where_the_log_begins(self, log: SalvagedLog) -> tuple[int, int]:
+        """(LSN, next id) behind the generation, without a MANIFEST that says so."""
+        newest = max((memory.lsn for memory in self._state.memories.values()), default=0)
+        newest = max([newest, *(lsn for lsn, _ in self._blobs.tombstones)])
+        last_id = max([0, *self._state.memories, *map(int, self._events.ids), *self._rows.by_id])
+        first_mark = min(log.marks, default=None)
+        if first_mark is not None and (first_mark[0] <= newest + 1 or first_mark[0] == 1):
+            return first_mark
+        if first_mark is not None and self.manifest.files:  # commits that only forgot may have left no blob behind
+            self._doubt_before = first_mark[0]
+            return first_mark
+        return newest + 1, last_id + 1
+
+    def _apply(self, log: SalvagedLog, lsn: int) -> None:
+        """Apply the commits from `lsn` on, in order, as far as the generation does not hold them."""
+        state = self._state
+        changes_until = max((number for number, _ in self.changes), default=0)
+        for number in sorted(log.frames):
+            if number < lsn:
+                continue
+            frame = log.frames[number]
+            id_ = frame.first_id
+            for operation in frame.operations:
+                if operation.kind == OpKind.FORGET:
+                    state.forget(np.frombuffer(operation.text, "<u8").tolist(), number)
+                    continue
+                if operation.kind in CHANGES:
+                    if number > changes_until:
+                        self.changes.append((number, bytes(operation.blob)))
+                    continue
+                if id_ not in state.memories and id_ not in state.forgotten:
+                    state.remember(self._from_log(id_, number, operation))
+                id_ += 1
+
+    def _from_log(self, id_: int, lsn: int, operation: Operation) -> Salvaged:
+        memory = Salvaged(id_, lsn, operation.blob)
+        if operation.flags & OpFlag.VECTOR:
+            memory.scale, memory.codes = split_vector(operation.vector, self.manifest.rows)
+        return memory
+
+    # -- the result ---------------------------------------------------------------------------------------------
+
+    def text(self, memory: Salvaged) -> memoryview | None:
+        """Borrow a memory's text; None if it was kept by reference and is not whole."""
+        return self._arenas.text(memory.operation)
+
+    def _finish(self) -> None:
+        """Say what is lost, and leave only what can be read."""
+        state, looked_for = self._state, self._blobs.looked_for
+        self.next_id = max(
+            [self.next_id, *(id_ + 1 for id_ in state.memories), *(int(i) + 1 for i in self._events.ids)]
+        )
+        self._lose_blobs()
+        vectorless: list[Salvaged] = []
+        for memory in state.readable:
+            loss = self._loss_of_text(memory)
+            if loss is not None:
+                self.lost.append(loss)
+                continue
+            if memory.operation.flags & OpFlag.VECTOR and memory.codes is None:
+                vectorless.append(memory)
+            self.memories[memory.id] = memory
+        self._lose_vectors(vectorless)
+        doubtful = {
+            id_
+            for id_, memory in self.memories.items()
+            if memory.lsn < self._doubt_before or id_ in state.doubtful or id_ in looked_for
+        }
+        if looked_for & doubtful:
+            self.doubts.append("memories found by looking through damaged bytes, whose event is damaged too")
+        self.doubtful = id_ranges(doubtful)
+
+    def _loss_of_text(self, memory: Salvaged) -> Loss | None:
+        """Why a memory cannot be read, None if it can: whole bytes may still be malformed, or refer to a text that is gone."""
+        operation, path, ids = memory.operation, self._arenas.blob_path, id_ranges([memory.id])
         try:
-            self.salience = read_salience(self._files, self._root, self.manifest.uuid)
+            text = self.text(memory)
+            decode_extra(operation.extra)
+            if text is not None:
+                str(text, "utf-8")
+        except ValueError as error:
+            return Loss(path, max(memory.offset, 0), 0, f"malformed: {error}", ids)
+        if text is not None:
+            return None
+        offset, count, _ = decode_blob_ref(operation.text)
+        return Loss(path, offset, BLOB.size + count, "a text kept by reference is damaged or gone", ids)
+
+    def _lose_blobs(self) -> None:
+        """Ids that events or rows name and no whole blob holds, each with the damage it stood in."""
+        state, events = self._state, self._events
+        named = {int(id_) for id_ in events.ids if id_} | set(self._rows.by_id)
+        gone = {
+            id_
+            for id_ in named
+            if id_ not in state.memories and id_ not in state.forgotten and not 0 < state.ended.get(id_, 0) < SUPERSEDED
+        }
+        path, start = self._store.path(FileKind.BLOBS), data_offset(FileKind.BLOBS)
+        for damage in self._blobs.damages:
+            length = damage.end - damage.offset
+            here = {id_ for id_ in gone if damage.offset <= events.offsets.get(id_, -1) < damage.end}
+            gone -= here
+            if here:
+                reason = "memories: their blobs are damaged"
+                self.lost.append(Loss(path, damage.offset, length, reason, id_ranges(here)))
+            else:
+                reason = f"{length} damaged bytes of no memory that is still there"
+                self.rebuilt.append(Problem(path, damage.offset, reason))
+        if gone:
+            end = start + len(self._arenas.records[FileKind.BLOBS])
+            self.lost.append(Loss(path, end, 0, "memories: their blobs are not there", id_ranges(gone)))
+        unknown = int((events.ids == 0).sum())
+        if unknown and self._blobs.damages:
+            path, start = self._store.path(FileKind.EVENTS), data_offset(FileKind.EVENTS)
+            self.lost.append(Loss(path, start, 0, f"{unknown} events are damaged whose ids nothing else tells"))
+
+    def _lose_vectors(self, memories: list[Salvaged]) -> None:
+        """Vectors of memories that are kept without: each with its row, or one that is damaged if its event is as well."""
+        path, start = self._store.path(FileKind.CODES), data_offset(FileKind.CODES)
+        stride = row_stride(self.manifest.dim, self.manifest.rows)
+        damaged = self._rows.damaged
+        for n, memory in enumerate(memories):
+            row = self._events.rows.get(memory.id, damaged[n] if n < len(damaged) else 0)
+            reason = f"the vector of row {row}, whose text is whole: the memory is kept without it"
+            self.lost.append(Loss(path, start + row * stride, stride, reason, id_ranges([memory.id])))
+
+    def _read_salience(self) -> None:
+        """How often memories were recalled, of those that are kept."""
+        try:
+            found = read_salience(self._files, self._root, self.manifest.uuid)
         except FileNotFoundError:
             return
         except (CorruptionError, OSError) as error:
             self.lost.append(Loss(f"{self._root}/{SALIENCE_NAME}", 0, 0, f"how often memories were recalled: {error}"))
             return
-        kept = np.array(sorted(self.memories), np.uint64)
-        self.salience = self.salience[np.isin(self.salience["id"], kept)]
-
-    # -- the result ---------------------------------------------------------------------------------------------
-
-    def text(self, memory: Salvaged) -> memoryview | None:
-        """A memory's text, or None if it was kept by reference and is not whole."""
-        operation = memory.operation
-        if not operation.flags & OpFlag.TEXT_REF:
-            return operation.text
-        offset, count, crc = decode_blob_ref(operation.text)
-        at = offset - data_offset(FileKind.BLOBS)
-        record = memoryview(self._whole_blobs[max(at, 0) : at + BLOB.size + count])  # type: ignore[arg-type]
-        if at < 0 or len(record) != BLOB.size + count:
-            return None
-        stored, length, id_, _ = BLOB.unpack_from(record)
-        if (stored, length, id_) != (crc, count, 0) or dispatch.kernels.crc32c(record[4:]) != crc:
-            return None
-        return record[BLOB.size :]
-
-    def _finish(self) -> None:
-        """Say what is lost, and leave only what can be read."""
-        self.next_id = max([self.next_id, *(id_ + 1 for id_ in self._all), *(int(i) + 1 for i in self._event_ids)])
-        self._lose_blobs()
-        vectorless: list[Salvaged] = []
-        for id_, memory in sorted(self._all.items()):
-            if not memory.is_readable or id_ in self._forgotten:
-                continue
-            try:
-                text = self.text(memory)
-                decode_extra(memory.operation.extra)
-                if text is not None:
-                    str(text, "utf-8")
-            except ValueError as error:
-                self.lost.append(Loss(self._blob_path, max(memory.offset, 0), 0, f"malformed: {error}", ranges([id_])))
-                continue
-            if text is None:
-                offset, count, _ = decode_blob_ref(memory.operation.text)
-                self.lost.append(
-                    Loss(
-                        self._blob_place(),
-                        offset,
-                        BLOB.size + count,
-                        "a text kept by reference is damaged or gone",
-                        ranges([id_]),
-                    )
-                )
-                continue
-            if memory.operation.flags & OpFlag.VECTOR and memory.codes is None:
-                vectorless.append(memory)
-            self.memories[id_] = memory
-        self._lose_vectors(vectorless)
-        doubtful = {
-            id_
-            for id_, memory in self.memories.items()
-            if memory.lsn < self._doubt_before_lsn or id_ in self._more_doubtful or id_ in self._scanned
-        }
-        if self._scanned & doubtful:
-            self.doubts.append("memories found by looking through damaged bytes, whose event is damaged too")
-        self.doubtful = ranges(doubtful)
-
-    def _blob_place(self) -> str:
-        return getattr(self, "_blob_path", self._path(FileKind.BLOBS))
-
-    def _lose_blobs(self) -> None:
-        """Ids that events or rows name and no whole blob holds, each with the damage it stood in."""
-        ended = self._ended if self.manifest.files else {}
-        named = {int(id_) for id_ in self._event_ids if id_} | set(self._row_of)
-        gone = {
-            id_
-            for id_ in named
-            if id_ not in self._all and id_ not in self._forgotten and not 0 < (ended or {}).get(id_, 0) < SUPERSEDED
-        }
-        path = self._path(FileKind.BLOBS)
-        end = data_offset(FileKind.BLOBS) + len(self._data[FileKind.BLOBS])
-        for damage in self._damages:
-            here = {id_ for id_ in gone if damage.offset <= self._blob_offsets.get(id_, -1) < damage.end}
-            gone -= here
-            if here:
-                self.lost.append(
-                    Loss(
-                        path,
-                        damage.offset,
-                        damage.end - damage.offset,
-                        "memories: their blobs are damaged",
-                        ranges(here),
-                    )
-                )
-            else:
-                self.rebuilt.append(
-                    Problem(
-                        path,
-                        damage.offset,
-                        f"{damage.end - damage.offset} damaged bytes of no memory that is still there",
-                    )
-                )
-        if gone:
-            self.lost.append(Loss(path, end, 0, "memories: their blobs are not there", ranges(gone)))
-        unknown = int((self._event_ids == 0).sum())
-        if unknown and self._damages:
-            self.lost.append(
-                Loss(self._path(FileKind.EVENTS), data_offset(FileKind.EVENTS), 0,
-                     f"{unknown} events are damaged whose ids nothing else tells")
-            )  # fmt: skip
-
-    def _lose_vectors(self, memories: list[Salvaged]) -> None:
-        stride = row_stride(self.manifest.dim, self.manifest.rows)
-        for n, memory in enumerate(memories):
-            row = self._event_rows.get(memory.id, self._bad_rows[n] if n < len(self._bad_rows) else 0)
-            self.lost.append(
-                Loss(
-                    self._path(FileKind.CODES), data_offset(FileKind.CODES) + row * stride, stride,
-                    f"the vector of row {row}, whose text is whole: the memory is kept without it", ranges([memory.id]),
-                )
-            )  # fmt: skip
-
-
-def _is_readable(file: File, size: int) -> bool:
-    try:
-        return all(file.pread(min(_READ_BYTES, size - at), at) for at in range(0, size, _READ_BYTES))
-    except OSError:
-        return False
-
-
-def _key_of(memory: Salvaged) -> bytes:
-    extra: Extra = decode_extra(memory.operation.extra)
-    return encode_key(extra.namespace, extra.key or "")
-
-
-def _row_checksums(codes: NDArray[np.uint8], records: NDArray[Any]) -> NDArray[np.uint32]:
-    out = np.empty(len(records), np.uint32)
-    ids, scales = np.ascontiguousarray(records["id"]), np.ascontiguousarray(records["scale"])
-    dispatch.kernels.rows_checksum(np.ascontiguousarray(codes), ids, scales, out)
-    return out
-
-
-def _manifest_with_damaged_header(data: bytes) -> Manifest | None:
-    """The manifest if one of the header's two checksums proves the map."""
-    size = MANIFEST_HEADER.size
-    if len(data) <= size:
-        return None
-    payload = data[size:]
-    crc = dispatch.kernels.crc32c(payload)
-    made = MANIFEST_HEADER.pack(MANIFEST_MAGIC, FORMAT_VERSION, len(payload), crc, 0)[:-4]
-    made += dispatch.kernels.crc32c(made).to_bytes(4, "little")
-    if data[16:20] != made[16:20] and data[20:24] != made[20:24]:
-        return None
-    try:
-        return manifests.decode(made + payload, "")
-    except (CorruptionError, VersionError):
-        return None
+        self.salience = found[np.isin(found["id"], np.array(sorted(self.memories), np.uint64))]

@@ -6,7 +6,7 @@ segment's header on, which names the store and the segment, so a whole frame pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from aeon.errors import CorruptionError, VersionError
@@ -16,6 +16,7 @@ from aeon.format import (
     FRAME,
     FRAME_ALIGNMENT,
     FRAME_MAGIC,
+    OP,
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
     OpKind,
@@ -24,7 +25,7 @@ from aeon.format import (
 )
 from aeon.graph import CHANGES, decode_change
 from aeon.operations import Operation, decode_commit
-from aeon.results import Problem
+from aeon.results import Loss, Problem, id_ranges
 from aeon.wal import decode_segment_header, encode_segment_header, frame_at, list_segments
 from aeon_native import dispatch
 
@@ -67,13 +68,31 @@ class Gap:
 
 
 @dataclass
+class LogLosses:
+    """What the damage of a log means.
+
+    Attributes
+    ----------
+    lost : gaps, and damage behind the newest commit known. notes : damage that costs nothing. lsns : commits that are gone.
+    doubt_before : a commit of this LSN or an earlier one is gone: what is older may have ended there. 0 = none is.
+    ids_max : how many ids the damage behind the newest commit may have given out.
+    """
+
+    lost: list[Loss] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    lsns: list[int] = field(default_factory=list)
+    doubt_before: int = 0
+    ids_max: int = 0
+
+
+@dataclass
 class SalvagedLog:
     """What the log still holds.
 
     Attributes
     ----------
     frames : whole ones, by LSN. marks : (LSN, next id) that segment headers vouch for. regions : damage.
-    notes : damage that costs nothing. tail : the region behind the newest frame, if there is one.
+    notes : damage that costs nothing.
     """
 
     frames: dict[int, SalvagedFrame] = field(default_factory=dict)
@@ -93,6 +112,42 @@ class SalvagedLog:
                 found.append(Gap(lsn, at - 1, next_id, first_id))
             lsn, next_id = at + is_frame, max(next_id, first_id + ids)
         return found, lsn, next_id
+
+    def losses(self, directory: str, gaps: Sequence[Gap], lsn: int) -> LogLosses:
+        """Tell each gap with the damage that it stands in, and what else is damaged.
+
+        directory : the log's, named for a gap without damage. lsn : the LSN that follows the newest commit known.
+        """
+        found = LogLosses()
+        regions = self.regions
+        for gap in gaps:
+            here = [region for region in regions if gap.first - 1 <= region.after_lsn <= gap.last]
+            regions = [region for region in regions if region not in here]
+            place = here[0] if here else Region(directory, 0, 0, gap.first - 1, "no bytes of them are there")
+            found.lost.append(
+                Loss(
+                    place.path, place.offset, place.length, f"commits are missing: {place.reason}",
+                    id_ranges(range(gap.first_id, gap.end_id)), ((gap.first, gap.last),),
+                )
+            )  # fmt: skip
+            for region in here[1:]:
+                reason = f"part of the same gap: {region.reason}"
+                found.lost.append(Loss(region.path, region.offset, region.length, reason))
+            found.lsns += range(gap.first, gap.last + 1)
+            found.doubt_before = max(found.doubt_before, gap.first)
+        for region in regions:
+            if region.after_lsn < lsn - 1:
+                reason = f"garbage between whole commits: {region.reason}"
+                found.notes.append(Problem(region.path, region.offset, reason))
+                continue
+            # Behind the newest commit known: torn by a crash, or damaged; what it held cannot be said.
+            reason = f"what was committed from LSN {lsn} on, if it was: {region.reason}"
+            found.lost.append(Loss(region.path, region.offset, region.length, reason, (), ((lsn, lsn),)))
+            found.lsns.append(lsn)
+            found.doubt_before = max(found.doubt_before, lsn)
+            found.ids_max += region.length // OP.size
+        found.notes += self.notes
+        return found
 
 
 def read_log(
