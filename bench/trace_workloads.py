@@ -94,8 +94,8 @@ def trace_graph(bench: Bench) -> Iterator[Result]:
         part = store.trace.subgraph(seeds[0], 3)
         wide = store.trace.subgraph(seeds[:_SEEDS], 3, limit=1000)
         yield {
-            "metric": "three_hops", "unit": "us", "events": count, "seeds": _SEEDS, "nodes": len(wide.ids), "edges": len(wide.src),
-            "one_seed_nodes": len(part.ids),
+            "metric": "three_hops", "unit": "us", "events": count, "seeds": _SEEDS, "nodes": len(wide.ids),
+            "edges": len(wide.src), "one_seed_nodes": len(part.ids),
             **_timed(lambda n: store.trace.subgraph(seeds[n : n + _SEEDS], 3, limit=1000), 100),
         }  # fmt: skip
     shutil.rmtree(path)
@@ -145,25 +145,41 @@ def _blocks(bench: Bench, base: Any, queries: Any, tenth: Any, note: str) -> Res
     with aeon.open(path, dim=384, durability="off", checkpoint_log_bytes=0) as store:
         for at in range(0, len(base), 5000):
             part = base[at : at + 5000]
-            store.remember_many([""] * len(part), part)
+            store.remember_many([""] * len(part), part, timestamps=list(range(at, at + len(part))))
         store.checkpoint()
+        store.atlas.settle()
         start = time.perf_counter()
-        store.trace.search(queries[0], 10)
+        store.trace.search(queries[0], 10, probes=1)
         made = (time.perf_counter() - start) * 1e3
+        blocks = store._engine.time_blocks.upto(store._engine.atlas, store._engine.trace, len(base))
         store.atlas.search(queries[0], 10, exact=True)
-        own, scan, right = [], [], 0
-        for n, query in enumerate(queries):  # by turns, so that both meet the same machine
+        month = len(base) // 20  # in the middle of the store
+        times: dict[str, list[float]] = {"own": [], "blocks": [], "month": [], "scan": []}
+        right = {"own": 0, "blocks": 0}
+        for n, query in enumerate(queries):  # by turns, so that all meet the same machine
+            found = {}
+            for name, options in (
+                ("own", {}), ("blocks", {"probes": blocks.probes}),
+                ("month", {"since": len(base) // 2 + n, "until": len(base) // 2 + month + n}),
+            ):  # fmt: skip
+                start = time.perf_counter()
+                found[name] = store.trace.search(query, 10, **options)
+                times[name].append((time.perf_counter() - start) * 1e6)
             start = time.perf_counter()
-            hits = store.trace.search(query, 10)
-            middle = time.perf_counter()
             _, exact = store.atlas.search(query, 10, exact=True)
-            scan.append((time.perf_counter() - middle) * 1e6)
-            own.append((middle - start) * 1e6)
+            times["scan"].append((time.perf_counter() - start) * 1e6)
             least = exact[0, -1] - 1e-6 if tenth is None else tenth[n] - 1e-5
-            right += sum(bool((hit.score if tenth is None else base[hit.id - 1] @ query) >= least) for hit in hits)
+            for name in right:
+                hits = found[name]
+                right[name] += sum(
+                    bool((hit.score if tenth is None else base[hit.id - 1] @ query) >= least) for hit in hits
+                )
     shutil.rmtree(path)
+    median = {name: float(np.median(one)) for name, one in times.items()}
     return {
         "metric": "time_blocks", "unit": "us", "rows": len(base), "dim": 384, "k": 10, "note": note,
-        "recall@10": right / (10 * len(queries)), "scan_us": float(np.median(scan)),
-        "over_scan": float(np.median(scan)) / float(np.median(own)), "first_ms": made, **_summary(own),
+        "recall@10": right["own"] / (10 * len(queries)), "scan_us": median["scan"],
+        "over_scan": median["scan"] / median["own"], "blocks_us": median["blocks"],
+        "blocks_recall@10": right["blocks"] / (10 * len(queries)), "blocks_over_scan": median["scan"] / median["blocks"],
+        "twentieth_us": median["month"], "first_ms": made, **_summary(times["own"]),
     }  # fmt: skip

@@ -31,7 +31,7 @@ SUITE = (
 )
 _LIKELIEST = {  # the file that most likely sees a mutant of a module comes first; all of them run if none does
     **dict.fromkeys(("backups", "staging"), "test_copies.py"),
-    **dict.fromkeys(("repairing", "salvage", "salvage_arena", "salvage_identity"), "test_repair_graph.py"),
+    **dict.fromkeys(("repairing", "salvage", "salvage_blobs", "salvage_log"), "test_repair_graph.py"),
     **dict.fromkeys(("blob_arena", "check", "graph", "salience", "time_blocks", "trace"), "test_damage.py"),
 }
 _SECONDS_MAX = 900  # a mutant that hangs is caught
