@@ -103,8 +103,8 @@ def _row(r: dict[str, Any]) -> tuple[str, str, str, str] | None:
         case "time_blocks":
             return (
                 "`trace.search`", figure, spread,
-                f"{r['rows']:,} x {r['dim']}, {r['note']}: recall@10 {r['recall@10']:.3f}, {r['over_scan']:.0f}x as fast as a scan "
-                f"of all ({_number(r['scan_us'])} us); through the blocks of time alone {_number(r['blocks_us'])} us, "
+                f"{r['rows']:,} x {r['dim']}, {r['note']}: recall@10 {r['recall@10']:.3f}, {r['over_scan']:.0f}x as fast as "
+                f"a scan of all ({_number(r['scan_us'])} us); through the blocks of time alone {_number(r['blocks_us'])} us, "
                 f"{r['blocks_over_scan']:.1f}x, recall@10 {r['blocks_recall@10']:.3f}; in a twentieth of the time "
                 f"{_number(r['twentieth_us'])} us",
             )  # fmt: skip
