@@ -365,8 +365,6 @@ def alive_mask(view: View, indexes: NDArray[np.int64]) -> NDArray[Any]:
     trace = view.engine.trace
     deaths = trace.deaths.take(indexes, "lsn")
     alive: NDArray[Any] = deaths == 0
-    if alive.all():
-        return alive
     later = (deaths & _LSN) > view.lsn
     if later.any():
         alive |= later
@@ -375,6 +373,13 @@ def alive_mask(view: View, indexes: NDArray[np.int64]) -> NDArray[Any]:
             for n in np.flatnonzero(later).tolist():
                 alive[n] = superseded_at.get(int(indexes[n]), view.lsn + 1) > view.lsn
     return alive
+
+
+def alive_among(view: View, indexes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the events at `indexes` that are current in `view`."""
+    if not np.count_nonzero(view.engine.trace.deaths.take(indexes, "lsn")):
+        return indexes
+    return indexes[alive_mask(view, indexes)]
 
 
 def deaths_in(view: View) -> NDArray[np.uint64]:

@@ -51,7 +51,7 @@ def history(view: View, session: str, limit: int | None, before: int | None) -> 
     if not found:
         return []
     chosen = found[0] if len(found) == 1 else np.concatenate(found[::-1])
-    if wanted is not None:
+    if wanted is not None and len(chosen) > wanted:
         chosen = chosen[-wanted:]
     return list(map(Memory, itertools.repeat(view.engine), chosen.tolist(), trace.take(chosen, "id").tolist()))
 

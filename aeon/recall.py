@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.engine import Engine, View, alive_mask
+from aeon.engine import Engine, View, alive_among
 from aeon.errors import FilterError
 from aeon.format import OpFlag
 from aeon.results import Answered, Hit
@@ -131,7 +131,7 @@ def select_alive(view: View, filters: Filters) -> Sequence[int]:
     indexes = select(view, filters)
     if indexes is None:
         indexes = np.arange(view.events)
-    indexes = indexes[alive_mask(view, indexes)]
+    indexes = alive_among(view, indexes)
     if filters.where is None:
         return indexes.tolist()
     return [index for index in indexes.tolist() if matches(view, index, filters.where)]
@@ -329,6 +329,5 @@ def current_events(view: View, session: int, block: int = 0) -> Iterator[NDArray
         indexes = trace.session_events(session, start, end)
         if len(indexes) and indexes[-1] >= view.events:
             indexes = indexes[indexes < view.events]
-        alive = alive_mask(view, indexes)
-        yield indexes if alive.all() else indexes[alive]
+        yield alive_among(view, indexes)
         end = start

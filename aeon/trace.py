@@ -442,7 +442,7 @@ class Trace:
 
     def _verify_touched(self, indexes: NDArray[np.int64]) -> None:
         chunks = indexes // CHUNK_RECORDS
-        if not self._verified.take(chunks, mode="clip").all():
+        if np.count_nonzero(self._verified.take(chunks, mode="clip")) < len(chunks):
             chunks = np.unique(chunks)
             self._verify_chunks(chunks[~self._verified.take(chunks, mode="clip")])
 

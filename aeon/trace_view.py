@@ -226,11 +226,12 @@ class TraceView:
         probes: int | None = None,
         archived: bool = False,
     ) -> list[Hit]:
-        """Return the `k` memories nearest to `query` through the time blocks, best first; filters as in `Store.recall`.
+        """Return the `k` memories nearest to `query`, best first; filters as in `Store.recall`.
 
-        A stretch of time costs what is in it, whatever the size of the store. probes : groups of some 64 memories that
-        are scored, None = as many as the size of the store asks for (docs/decisions/0009 has the curve of recall). The
-        first call makes the blocks: some 3 ms each.
+        A stretch of time costs what is in it, whatever the size of the store. probes : groups of some 64 memories of the
+        blocks of time that are scored; None = the page index, which is faster at the same recall, or, in a store that has
+        none yet, as many groups as its size asks for (docs/decisions/0009). The first call through the blocks makes them: some
+        3 ms each.
         """
         view = self._view()
         count = intake.check_count(k, "k")

@@ -135,6 +135,35 @@ def test_a_table_of_other_rows_is_not_used(filled: Any, open_store: Any, monkeyp
     assert found(store, rows[7], probes=10_000) == exactly(store, rows[7])
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_stretch_of_time_is_found_by_blocks_whatever_the_order_of_the_clock(open_store: Any, mixed: bool) -> None:
+    """Whole blocks, parts of blocks, the rows behind the last block; before and after a checkpoint, and in a pin."""
+    store = open_store(8)
+    rows, random = topics(), np.random.default_rng(5)
+    times = np.arange(ROWS) * 1000
+    if mixed:
+        random.shuffle(times)
+    ids = np.array(store.remember_many([""] * ROWS, rows, timestamps=times.tolist()))
+    bounds = [(None, 500_000), (1_024_000, 2_048_000), (900_500, 901_500), (3_100_000, None), (5, 6), (0, 10_000_000)]
+    pin = store.pin()
+    for turn in range(2):
+        for since, until in bounds:
+            inside = (times >= (since or 0)) & (times < (10**9 if until is None else until))
+            hits = store.recall(rows[3], ROWS, since=since, until=until, exact=True)
+            assert {hit.id for hit in hits} == set(ids[inside].tolist()), (since, until)
+            assert {hit.id for hit in store.trace.search(rows[3], ROWS, since=since, until=until)} == set(
+                ids[inside].tolist()
+            )
+        if not turn:
+            store.remember("later, in the middle of the time", rows[3], timestamp=1_500_000)
+            hit = store.recall(rows[3], 1, since=1_499_999, until=1_500_001, exact=True)[0]
+            assert hit.id > ids[-1] or times[hit.id - 1] == 1_500_000
+            store.forget(int(ids[-1]) + 1)
+            store.checkpoint()
+    assert len(pin.recall(rows[3], ROWS, since=0, until=10_000_000, exact=True)) == ROWS
+    pin.close()
+
+
 @pytest.mark.parametrize("column", ["order", "starts", "until"])
 def test_check_holds_blocks_against_their_rows(filled: Any, monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     store, rows, ids = filled
