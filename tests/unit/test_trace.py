@@ -185,7 +185,7 @@ def test_beyond_ten_thousand_fields_filters_are_no_longer_checked(
 
 def test_a_damaged_event_is_never_shown(chunk: int, open_store: Any, path: Any) -> None:
     store = open_store()
-    store.remember_many([f"text {n}" for n in range(8)], session=["a", "b"] * 4)
+    store.remember_many([f"text {n}" for n in range(8)], np.eye(8), session=["a", "b"] * 4)
     store.checkpoint()
     store.close()
     file = next(path.rglob("events.arena"))
