@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -326,3 +328,44 @@ def test_a_commit_gives_way_to_a_run_that_is_behind(monkeypatch: pytest.MonkeyPa
     run._since.popleft()
     run.give_way()
     assert len(slept) == 1, "near enough for the swap"
+
+
+def test_a_compaction_holds_neither_vectors_nor_texts(tmp_path: Path, compiled_kernels: None) -> None:
+    """What it holds grows with the number of memories, not with their bytes: docs/decisions/0008 states how much."""
+    count, dim = 20_000, 256
+    vectors = np.random.default_rng(0).standard_normal((count, dim)).astype(np.float32)
+    with aeon.open(tmp_path / "agent.aeon", dim, durability="off", checkpoint_log_bytes=0, compact_share=0) as store:
+        ids = store.remember_many(["a text of some two hundred bytes " * 6] * count, vectors)
+        store.atlas.settle()
+        store.checkpoint()
+        store.forget(ids[: count // 2])
+        tracemalloc.start()
+        try:
+            report = store.compact()
+            held = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert report.bytes_before > 500 * count, "or the bound below proves nothing"
+    assert held < 220 * count
+
+
+def test_compactions_leave_no_descriptor_and_no_mapping_behind(store: aeon.Store, tmp_path: Path) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("needs /proc")
+    ids, counts = fill(store, 60), []
+
+    def held() -> tuple[int, int]:
+        names = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if name.isdigit()
+                 and os.path.islink(f"/proc/self/fd/{name}")]  # fmt: skip
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        return sum(str(tmp_path) in name for name in names), sum(str(tmp_path) in line for line in maps)
+
+    for n in range(24):
+        store.forget(ids[n])
+        ids += fill(store, 2)
+        memory = store.get(ids[-1])
+        store.compact(purge=n % 3 == 0)
+        assert memory.text == "text 1", "a result keeps its generation, and lets go of it"
+        del memory
+        counts.append(held())
+    assert counts[3] == counts[-1] and max(maps for _, maps in counts) < 40, counts
