@@ -121,7 +121,7 @@ class TimeBlocks:
             with self._lock:
                 for first in range(len(self._times), want, _TIMES_TOGETHER):
                     some = np.arange(first * BLOCK_ROWS, min(first + _TIMES_TOGETHER, want) * BLOCK_ROWS)
-                    taken = trace.take(trace.indexes_of(atlas.ids(some)), "timestamp").reshape(-1, BLOCK_ROWS)
+                    taken = _timestamps(atlas, trace, some).reshape(-1, BLOCK_ROWS)
                     more = np.stack([taken.min(axis=1), taken.max(axis=1)], axis=1)
                     self._times = np.concatenate([self._times, more])
         return self._times[:want]
@@ -224,11 +224,20 @@ class TimeBlocks:
         return np.concatenate(parts)
 
 
+def _timestamps(atlas: Atlas, trace: Trace, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """When the rows' memories were said: int64[n]. CorruptionError if a row names another memory than the one it is of."""
+    indexes = trace.indexes_of(atlas.ids(rows))
+    wrong = np.flatnonzero((indexes < 0) | (trace.take(indexes, "row") != rows.astype(np.uint64) + np.uint64(1)))
+    if len(wrong):
+        raise atlas.damaged(int(rows[wrong[0]]))
+    return trace.take(indexes, "timestamp")
+
+
 def are_between(
     atlas: Atlas, trace: Trace, rows: NDArray[np.int64], since: int | None, until: int | None
 ) -> NDArray[np.bool_]:
     """Which of these rows' memories have since <= timestamp < until: bool[n]; None = no bound."""
-    times = trace.take(trace.indexes_of(atlas.ids(rows)), "timestamp")
+    times = _timestamps(atlas, trace, rows)
     keep = np.ones(len(rows), bool)
     if since is not None:
         keep &= times >= since

@@ -418,7 +418,8 @@ class Trace:
         late = ids >= np.uint64(self.tail_first_id)
         if late.any():
             indexes = (ids[late] - np.uint64(self.tail_first_id)).astype(np.int64) + count
-            out[late] = np.where(indexes < self.events.count, indexes, -1)
+            # A damaged id may be as large as an int64 is not.
+            out[late] = np.where((indexes >= count) & (indexes < self.events.count), indexes, -1)
         if count and not late.all():
             early = ids[~late]
             gapless = self._base_id(count - 1) - self._base_first_id == count - 1

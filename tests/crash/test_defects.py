@@ -14,7 +14,16 @@ import pytest
 import aeon
 from aeon.errors import CorruptionError
 from aeon.files import NoSpaceError, OsFile
-from tests.crash.backends import STORE, Change, Directory, Fault, FaultyFileSystem, Inode, RecordingFileSystem
+from tests.crash.backends import (
+    STORE,
+    Change,
+    Directory,
+    Fault,
+    FaultyFileSystem,
+    Inode,
+    MemoryFileSystem,
+    RecordingFileSystem,
+)
 from tests.crash.conditions import Judge, after_kill, judge_all, record, recoveries
 from tests.crash.damage import blob_bounds, make_specimen, swaps
 from tests.crash.errors import judge_fault
@@ -322,3 +331,25 @@ def test_a_generation_that_finds_no_room_leaves_nothing_and_the_next_one_has_it(
         assert not list(tmp_path.glob("*/gen-*"))
         store.compact()
         assert store.check().ok and [memory.text for memory in store.memories()] == ["b", "c"]
+
+
+def test_a_row_with_a_damaged_id_is_damage_when_time_is_asked_for() -> None:
+    """The blocks of time took the id as it stood: an IndexError, or the time of another memory."""
+    files = MemoryFileSystem()
+    with aeon.open(STORE, 4, files=files) as store:
+        store.remember_many(["text"] * 9, [[1.0, n, 2.0, 3.0] for n in range(9)], timestamps=list(range(9)))
+        store.checkpoint()
+    path = f"{STORE}/gen-000001/rows.arena"
+    for at in range(8):
+        data = bytearray(files.read_file(path))
+        data[64 + 16 * 4 + at] ^= 0xFF
+        damaged = files.clone()
+        damaged.write_file(path, bytes(data))
+        with aeon.open(STORE, 4, files=damaged) as store:
+            for ask in (
+                lambda store=store: store.recall([1.0] * 4, 9, since=0, until=8),
+                lambda store=store: store.trace.search([1.0] * 4, 9, since=0, until=8),
+            ):
+                with pytest.raises(aeon.CorruptionError) as raised:
+                    ask()
+                assert raised.value.path == path.replace("rows", "codes") or raised.value.path == path
