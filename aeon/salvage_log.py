@@ -74,7 +74,7 @@ class LogLosses:
     Attributes
     ----------
     lost : gaps, and damage behind the newest commit known. notes : damage that costs nothing. lsns : commits that are gone.
-    doubt_before : a commit of this LSN or an earlier one is gone: what is older may have ended there. 0 = none is.
+    doubt_before : memories of commits before this LSN may have ended in one that is gone; 0 = none is gone.
     ids_max : how many ids the damage behind the newest commit may have given out.
     """
 
