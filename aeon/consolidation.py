@@ -19,6 +19,7 @@ from aeon.recall import recall, select_alive
 from aeon.results import DreamReport, Duplicates, Memory
 from aeon.summarise import extract
 from aeon.traversal import ACYCLIC
+from aeon.versions import versions_of
 
 if TYPE_CHECKING:
     from aeon.salience import Salience
@@ -58,20 +59,24 @@ class Consolidation(Episodes):
         ----------
         ids, query, session : which memories, by exactly one of them: these; the `k` nearest to a query; all of a session.
             Archived ones, concepts and earlier summaries are only taken if named by id.
-        summarise : from the memories, oldest first, to a text; None = the medoid sentences. It runs without a lock: if one
-            of the memories was forgotten or archived meanwhile, nothing changes. What it raises is passed on.
-        originals : "archive": out of recall, still in the history and in `get`, and `undo` takes them back. "forget": gone.
+        summarise : from the memories, in the order they were remembered, to a text; None = the medoid sentences. It runs
+            without a lock: if one of the memories was forgotten or archived meanwhile, nothing changes. What it raises is
+            passed on.
+        originals : "archive": out of recall, still in the history and in `get`, and `undo` takes them back; if the summary is
+            forgotten they stay archived (`trace.archived`, `restore`). "forget": gone.
         vector : of the summary; None = the embedder's, or the mean of the originals' in a store of the caller's vectors.
         metadata, key, timestamp : of the summary; as in `remember`.
 
-        The summary has the role "summary" and stands in the session of the newest original. Edges between an original and
-        others are made for the summary too, unless they would close a circle; `summarises` leads from it to the originals.
+        The summary has the role "summary" and stands in the session of the original remembered last. Edges between an
+        original and others are made for the summary too, unless they would close a circle; `summarises` leads from it to the originals.
         Raises InvalidInputError (no or more than one way to choose, nothing to summarise, a summary that is no text or blank),
         NotFoundError; nothing is changed then. Durability as in `remember`.
         """
         self._writer()
         if originals not in ("archive", "forget"):
             raise InvalidInputError(f"originals is 'archive' or 'forget', not {originals!r}")
+        if summarise is not None and not callable(summarise):
+            raise InvalidInputError(f"summarise is a function from memories to a text, not {summarise!r}")
         view = self._view()
         chosen = self._choose(view, ids, query, session, k)
         memories = [Memory(view.engine, find(view, id_), id_) for id_ in chosen]
@@ -160,7 +165,8 @@ class Consolidation(Episodes):
     def undo(self, summary: int) -> list[int]:
         """Undo a consolidation: the originals are back in recall, the summary is forgotten; return the originals' ids.
 
-        InvalidInputError if no memory is archived for it: they were forgotten, or restored. NotFoundError if it is gone.
+        InvalidInputError if no memory is archived for it (they were forgotten, or restored), or if it replaced an older version
+        under a key, which would be forgotten with it: `restore` the originals instead. NotFoundError if it is gone.
         One commit; durability as in `remember`.
         """
         self._writer()
@@ -175,6 +181,12 @@ class Consolidation(Episodes):
                 raise InvalidInputError(
                     f"memory {id_} summarises nothing that is archived for it: there is nothing to undo"
                 )
+            older = [one for one in versions_of(view, id_) if one < id_]
+            if older:  # to forget it would take them along
+                raise InvalidInputError(
+                    f"summary {id_} replaced memory {older[-1]} under its key, which would be forgotten with it: "
+                    f"restore({sorted(back)}) takes the originals back and leaves the summary"
+                )
             self.restore(back)
             self.forget(id_)
         return sorted(back)
@@ -188,6 +200,8 @@ class Consolidation(Episodes):
         duplicates : from `store.trace.duplicates()`. One commit; `restore` undoes it.
         """
         self._writer()
+        if isinstance(duplicates, (str, bytes)) or not isinstance(duplicates, Iterable):
+            raise InvalidInputError(f"duplicates are what store.trace.duplicates() returns, not {duplicates!r}")
         groups = list(duplicates)
         count = 0
         with self._joined_transaction():
@@ -243,7 +257,7 @@ class Consolidation(Episodes):
             raise InvalidInputError(f"originals is 'archive' or 'forget', not {originals!r}")
         for name, value in (("older_than", older_than), ("stability", stability), ("gap", gap)):
             if not isinstance(value, timedelta) or value < timedelta(0) or (name == "stability" and not value):
-                raise InvalidInputError(f"{name} is a timedelta, not {value!r}")
+                raise InvalidInputError(f"{name} is a timedelta that is not negative, not {value!r}")
         for name, share in (("retention_below", retention_below), ("redundancy", redundancy)):
             if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
                 raise InvalidInputError(f"{name} is a number from 0 to 1, not {share!r}")

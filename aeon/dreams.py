@@ -51,11 +51,12 @@ def cold_episodes(
     found = []
     for session in np.unique(sessions[cold]).tolist():
         run: list[int] = []
-        for at in [*np.flatnonzero(sessions == session).tolist(), -1]:
+        here = np.flatnonzero((sessions == session) & ~keyed)
+        for at in [*here[np.argsort(times[here], kind="stable")].tolist(), -1]:  # pauses are told by the clock
             breaks = at < 0 or not cold[at] or (run and times[at] - times[run[-1]] > gap) or len(run) == size_max
             if breaks:
                 if len(run) >= size_min:
-                    found.append(_episode(view, indexes[run], float(kept[run].mean())))
+                    found.append(_episode(view, indexes[sorted(run)], float(kept[run].mean())))
                 run = []
             if at >= 0 and cold[at]:
                 run.append(at)

@@ -91,6 +91,9 @@ class Episodes:
             refuse = number in ACYCLIC if acyclic is None else acyclic
             made = self._links_of(name)
             new = [end for end in dict.fromkeys(ends) if not self._is_linked(view, start, end, name, number)]
+            if number == EdgeKind.REF:
+                born = view.engine.trace.edges_from(start)  # refs that were given to `remember`
+                new = [end for end in new if (end, EdgeKind.REF) not in born]
             if refuse:
                 for end in new:
                     if closes_circle(view, start, end, number or 0, made):
@@ -196,7 +199,14 @@ class Episodes:
         return past[0]
 
     def diff(self, a: str, b: str) -> tuple[Memory | None, list[Memory], list[Memory]]:
-        """Show where two sessions part: (the last memory they share or None, what only a has, what only b has)."""
+        """Show where two sessions part: (the last memory they share or None, what only a has, what only b has).
+
+        NotFoundError if there was never such a session.
+        """
+        numbers = self._view().engine.trace.names.session_numbers
+        for session in (a, b):
+            if intake.check_name(session, "session") not in numbers:
+                raise NotFoundError(f"there is no session {session!r}")
         pasts = [self.history(intake.check_name(session, "session"), None) for session in (a, b)]
         shared = 0
         for one, other in zip(*pasts, strict=False):

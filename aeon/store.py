@@ -444,7 +444,8 @@ class Store(Consolidation):
     ) -> int:
         """Forget memories by id, or all that match the filters; return how many there were, older versions not counted.
 
-        They leave search, history and `get` at once. With a memory go the versions it had replaced, and its edges. Its
+        They leave search, history and `get` at once. With a memory go the versions it had replaced, and its edges; what was
+        archived for a summary stays archived when that is forgotten (`undo` takes it back, `trace.archived` lists it). Its
         bytes leave the disk with the log at the next checkpoint if it never reached a generation, else by compaction.
 
         An id that was never given out raises NotFoundError and nothing is forgotten; one forgotten before counts 0.

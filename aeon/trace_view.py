@@ -25,6 +25,8 @@ _DIRECTIONS: dict[str, Callable[[View, Ids, traversal.Kinds], Edges]] = {
 }  # fmt: skip
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REF = frozenset({EdgeKind.REF})
+_HOPS_MAX = 64  # of activation: at a decay of 0.5 nothing is left long before
+_WEIGHT_MAX = 1e6
 
 
 class Subgraph(NamedTuple):
@@ -176,6 +178,8 @@ class TraceView:
             import networkx
         except ImportError as error:
             raise ImportError("to export the graph install networkx: pip install 'aeon-memory[graph]'") from error
+        if ids is not None and session is not None:
+            raise InvalidInputError("which memories? give session or ids, not both")
         view = self._view()
         trace = view.engine.trace
         if ids is not None:
@@ -257,7 +261,7 @@ class TraceView:
         """
         view = self._view()
         if not isinstance(gap, timedelta) or gap < timedelta(0):
-            raise InvalidInputError(f"gap is a timedelta, not {gap!r}")
+            raise InvalidInputError(f"gap is a timedelta that is not negative, not {gap!r}")
         if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 <= within <= 1:
             raise InvalidInputError(f"within is a number from 0 to 1, not {within!r}")
         return timeline.timeline(
@@ -295,18 +299,27 @@ class TraceView:
     ) -> list[tuple[int, float]]:
         """Spread activation from seeds over edges, either way, and to neighbours in time; (id, activation), highest first.
 
-        seeds : ids, or a mapping from id to weight (scores of hits, say). decay : what is passed on at each hop, shared among
-        a memory's edges by the square root of their number. time_weight : of a neighbour in time, an edge being 1; 0 = none.
+        seeds : ids, or a mapping from id to weight above 0 (scores of hits, say); an id counts 1. hops : at most 64.
+        decay : what is passed on at each hop, shared among a memory's edges by the square root of their number.
+        time_weight : of a neighbour in time, an edge being 1; 0 = none. What is returned adds up over all ways: it has no
+        fixed scale, and a seed need not come first.
         """
         view = self._view()
         weights = dict(seeds) if isinstance(seeds, Mapping) else dict.fromkeys(intake.check_ids(seeds), 1.0)
         for id_ in intake.check_ids(list(weights)):
             find(view, id_)
-        for name, value, most in (("decay", decay, 1.0), ("time_weight", time_weight, float("inf"))):
-            if not isinstance(value, (int, float)) or not 0 <= value <= most:
-                raise InvalidInputError(f"{name} is a number from 0 to {most}, not {value!r}")
+        for id_, weight in weights.items():
+            if not _is_number(weight) or not 0 < weight <= _WEIGHT_MAX:
+                raise InvalidInputError(
+                    f"the weight of seed {id_} is a number above 0 and at most {_WEIGHT_MAX:g}, not {weight!r}"
+                )
+        for name, value, most in (("decay", decay, 1), ("time_weight", time_weight, _WEIGHT_MAX)):
+            if not _is_number(value) or not 0 <= value <= most:
+                raise InvalidInputError(f"{name} is a number from 0 to {most:g}, not {value!r}")
+        if intake.check_count(hops, "hops") > _HOPS_MAX:
+            raise InvalidInputError(f"activation spreads over at most {_HOPS_MAX} hops, not {hops}")
         found = traversal.activate(
-            view, {int(id_): float(weight) for id_, weight in weights.items()}, hops=intake.check_count(hops, "hops"),
+            view, {int(id_): float(weight) for id_, weight in weights.items()}, hops=hops,
             decay=decay, kinds=traversal.kind_numbers(view, kinds), time_weight=time_weight,
         )  # fmt: skip
         return found[: intake.check_count(k, "k")]
@@ -348,10 +361,21 @@ class TraceView:
         if near is None:
             return dreams.exact_duplicates(view, filters)
         if isinstance(near, bool) or not isinstance(near, (int, float)) or not 0 < near <= 1:
-            raise InvalidInputError(f"near is a cosine above 0, not {near!r}")
+            raise InvalidInputError(f"near is a cosine above 0 and at most 1, not {near!r}")
         return dreams.near_duplicates(view, filters, near)
 
     # -- archives -----------------------------------------------------------------------------------------------
+
+    def archived(self, by: int | None = None) -> list[int]:
+        """Return the memories that are out of recall, in the order they were remembered; by : only those that this summary
+        stands for, which may be forgotten itself."""
+        view = self._view()
+        summary = None if by is None else intake.check_id(by, "by")
+        graph = view.engine.trace.graph
+        ids = np.unique(graph.all_archived(view.lsn)["id"])
+        ids = ids[graph.archived_mask(ids, view.lsn)]
+        found = ids[traversal.readable_mask(view, ids)].tolist()
+        return found if summary is None else [id_ for id_ in found if graph.archived_by(id_, view.lsn) == summary]
 
     def is_archived(self, id_: int) -> bool:
         """Whether a memory is out of recall. NotFoundError if it was forgotten."""
@@ -359,6 +383,10 @@ class TraceView:
         checked = intake.check_id(id_)
         find(view, checked)
         return view.engine.trace.graph.archived_by(checked, view.lsn) is not None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _among(values: Ids, ordered: Ids) -> NDArray[np.bool_]:

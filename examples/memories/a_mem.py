@@ -4,6 +4,7 @@ note is kept."""
 from __future__ import annotations
 
 import sys
+import tempfile
 
 import aeon
 
@@ -51,4 +52,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "a_mem.aeon")
+    main(sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/a_mem.aeon")

@@ -4,6 +4,7 @@ query walks up to insights and down to the interactions that carry them."""
 from __future__ import annotations
 
 import sys
+import tempfile
 
 import aeon
 
@@ -44,4 +45,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "g_memory.aeon")
+    main(sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/g_memory.aeon")

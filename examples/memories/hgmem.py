@@ -4,6 +4,7 @@ are merged into ones of a higher order as the work goes on."""
 from __future__ import annotations
 
 import sys
+import tempfile
 from itertools import combinations
 
 import aeon
@@ -44,4 +45,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "hgmem.aeon")
+    main(sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/hgmem.aeon")

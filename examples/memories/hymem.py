@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 
 import aeon
 
@@ -31,4 +32,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "hymem.aeon")
+    main(sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/hymem.aeon")

@@ -4,6 +4,7 @@ merge."""
 from __future__ import annotations
 
 import sys
+import tempfile
 
 import aeon
 
@@ -42,4 +43,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "tim.aeon")
+    main(sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/tim.aeon")

@@ -206,7 +206,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "refs holds 0": ({"refs": [0]}, aeon.InvalidInputError, "refs is a positive int, not 0"),
     "refs holds a bool": ({"refs": [True]}, aeon.InvalidInputError, "refs is a positive int"),
     "refs holds a float": ({"refs": [1.0]}, aeon.InvalidInputError, "refs is a positive int"),
-    "too many refs": ({"refs": [1] * 4097}, aeon.CapacityError, "at most 4096"),
+    "too many refs": ({"refs": range(1, 4098)}, aeon.CapacityError, "at most 4096"),
     "unknown parent": ({"parent": 99}, aeon.NotFoundError, "no memory has id 99"),
     "parent is 0": ({"parent": 0}, aeon.InvalidInputError, "parent is a positive int"),
     "parent is negative": ({"parent": -1}, aeon.InvalidInputError, "parent is a positive int"),

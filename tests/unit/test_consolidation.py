@@ -359,3 +359,72 @@ def test_how_episodes_are_cut(talk: Store) -> None:
     ):  # fmt: skip
         with pytest.raises(aeon.InvalidInputError):
             talk.dream(**wrong)
+
+
+def test_undo_does_not_take_along_what_the_summary_replaced(open_store: Any) -> None:
+    """A summary under a key that was taken: to forget it is to forget the versions before it."""
+    store = open_store()
+    fact = store.remember("fact", key="home")
+    ids = store.remember_many(["one", "two"])
+    summary = store.consolidate(ids, key="home", summarise=lambda memories: "both")
+    with pytest.raises(aeon.InvalidInputError, match="restore"):
+        store.undo(summary)
+    assert store.get(fact).text == "fact" and store.get_key("home").id == summary
+    assert store.trace.archived() == store.trace.archived(summary) == ids
+    store.restore(ids)
+    assert store.trace.archived() == [] and [m.text for m in store.history_of("home")] == ["fact", "both"]
+
+
+def test_what_was_archived_for_a_forgotten_summary_is_listed(open_store: Any) -> None:
+    store = open_store()
+    ids = store.remember_many(["one", "two", "three"])
+    summary = store.consolidate(ids[:2], summarise=lambda memories: "both")
+    store.archive(ids[2])
+    store.checkpoint()
+    store.forget([summary, ids[1]])
+    assert store.trace.archived() == [ids[0], ids[2]] and store.trace.archived(summary) == [ids[0]]
+    store.restore(ids[0])
+    assert store.trace.archived(summary) == []
+
+
+def test_the_pauses_between_memories_are_told_by_the_clock(open_store: Any) -> None:
+    """Memories that were imported in another order than they were said."""
+    store, hour, old = open_store(), 3_600_000_000, 1_600_000_000_000_000
+    store.remember_many([f"b{n}" for n in range(8)], session="days", timestamps=[old - 24 * n * hour for n in range(8)])
+    mixed = store.remember_many(
+        [f"s{n}" for n in range(8)], session="mixed", timestamps=[old + 5 * n * hour for n in (7, 0, 6, 1, 5, 2, 4, 3)]
+    )
+    [dream] = store.dream(dry_run=True).episodes
+    assert dream.session == "mixed" and list(dream.ids) == mixed
+
+
+def test_bad_input_of_consolidation_is_typed(open_store: Any) -> None:
+    store = open_store()
+    ids = store.remember_many(["one", "two"])
+    for call in (
+        lambda: store.consolidate(ids, summarise="text"),
+        lambda: store.fold(None),
+        lambda: store.fold("ab"),
+        lambda: store.trace.to_networkx(session="a", ids=ids),
+        lambda: store.trace.activate({ids[0]: float("nan")}),
+        lambda: store.trace.activate({ids[0]: "x"}),
+        lambda: store.trace.activate({ids[0]: -1.0}),
+        lambda: store.trace.activate({ids[0]: 10**400}),
+        lambda: store.trace.activate(ids[0], time_weight=float("inf")),
+        lambda: store.trace.activate(ids[0], hops=2**40),
+    ):
+        with pytest.raises(aeon.InvalidInputError):
+            call()
+    with pytest.raises(aeon.NotFoundError):
+        store.diff("default", "typo")
+    assert store.lsn == 1
+
+
+def test_a_ref_that_a_memory_was_given_is_not_made_again(open_store: Any) -> None:
+    store = open_store()
+    first = store.remember("first")
+    second = store.remember("second", refs=[first])
+    assert store.link(second, first, "ref") == 0
+    assert store.get(second).refs == (first,) and len(store.trace.neighbours(second, "ref")) == 1
+    store.checkpoint()
+    assert store.link(second, first, "ref") == 0

@@ -244,7 +244,8 @@ def test_a_branch_goes_on_from_an_earlier_event(store: Store, settle: Any) -> No
     assert store.backtrack("deeper", 3).id == one
     shared, left, right = store.diff("main", "deeper")
     assert (shared.id, ids(left), ids(right)) == (two, [three, four], [other, last])
-    assert store.diff("main", "nobody")[0] is None
+    with pytest.raises(aeon.NotFoundError):
+        store.diff("main", "nobody")
     assert store.trace.neighbours(two, "next", "out") == [Edge(two, three, "next"), Edge(two, other, "next")]
     assert store.trace.neighbours(other, "next", "in") == [Edge(two, other, "next")]
     assert store.trace.descendants(one, "next") == [two, three, other, four, last]
