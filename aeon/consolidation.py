@@ -68,7 +68,8 @@ class Consolidation(Episodes):
         metadata, key, timestamp : of the summary; as in `remember`.
 
         The summary has the role "summary" and stands in the session of the original remembered last. Edges between an
-        original and others are made for the summary too, unless they would close a circle; `summarises` leads from it to the originals.
+        original and others are made for the summary too, unless they would close a circle; `summarises` leads from it to the
+        originals.
         Raises InvalidInputError (no or more than one way to choose, nothing to summarise, a summary that is no text or blank),
         NotFoundError; nothing is changed then. Durability as in `remember`.
         """
