@@ -156,12 +156,14 @@ class Consolidation(Episodes):
             if kind in _STAYS or (src in members and dst in members):
                 continue
             taken[made if src in members else src, made if dst in members else dst, kind] = None
-        links: list[tuple[int, int, int]] = []
+        links: list[tuple[int, int, str]] = []
+        outgoing: dict[int, dict[int, set[int]]] = {}
         for src, dst, kind in taken:
-            same = [(start, end) for start, end, number in links if number == kind]
+            same = outgoing.setdefault(kind, {})
             if kind not in ACYCLIC or not traversal.closes_circle(view, src, dst, kind, same):
-                links.append((src, dst, kind))
-        return [(src, dst, names.kind_name(kind)) for src, dst, kind in links]
+                same.setdefault(src, set()).add(dst)
+                links.append((src, dst, names.kind_name(kind)))
+        return links
 
     def undo(self, summary: int) -> list[int]:
         """Undo a consolidation: the originals are back in recall, the summary is forgotten; return the originals' ids.

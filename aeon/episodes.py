@@ -89,7 +89,7 @@ class Episodes:
                 self._require_here(view, id_, "memory")
             number = view.engine.trace.names.known_kind(name)
             refuse = number in ACYCLIC if acyclic is None else acyclic
-            made = self._links_of(name)
+            made = {} if self._transaction is None else self._transaction.outgoing.get(name, {})
             new = [end for end in dict.fromkeys(ends) if not self._is_linked(view, start, end, name, number)]
             if number == EdgeKind.REF:
                 born = view.engine.trace.edges_from(start)  # refs that were given to `remember`
@@ -105,7 +105,7 @@ class Episodes:
                 pairs = [(start, end) for end in new]
                 lsn, _ = self._append(encode_link(pairs, name, intake.as_timestamp(None)), 0)
                 if self._transaction is not None:
-                    self._transaction.links.update({(*pair, name): True for pair in pairs})
+                    self._transaction.note_links(pairs, name, made=True)
         self._finish(lsn)
         return len(new)
 
@@ -132,7 +132,7 @@ class Episodes:
                 pairs = [(start, end) for end in gone]
                 lsn, _ = self._append(encode_link(pairs, name, intake.as_timestamp(None), ends=True), 0)
                 if self._transaction is not None:
-                    self._transaction.links.update({(*pair, name): False for pair in pairs})
+                    self._transaction.note_links(pairs, name, made=False)
         self._finish(lsn)
         return len(gone)
 
@@ -144,11 +144,6 @@ class Episodes:
         if start in ends:
             raise InvalidInputError(f"memory {start} cannot be linked to itself")
         return start, ends, name
-
-    def _links_of(self, kind: str) -> list[tuple[int, int]]:
-        """Links of a kind that this transaction is about to make."""
-        links = {} if self._transaction is None else self._transaction.links
-        return [(src, dst) for (src, dst, name), made in links.items() if made and name == kind]
 
     def _is_linked(self, view: View, src: int, dst: int, name: str, number: int | None) -> bool:
         if self._transaction is not None and (src, dst, name) in self._transaction.links:

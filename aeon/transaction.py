@@ -11,6 +11,7 @@ class Transaction:
         self.bodies: list[bytes] = []
         self.forgotten: set[int] = set()
         self.links: dict[tuple[int, int, str], bool] = {}  # (src, dst, kind): made (True) or ended (False)
+        self.outgoing: dict[str, dict[int, set[int]]] = {}  # by kind and src: where the links lead that it makes
         self.archived: dict[int, bool] = {}  # archived (True) or restored (False)
         self.concepts: dict[tuple[tuple[str, ...], str], int] = {}
         self.sessions: list[str] = []  # of the memories it adds, in order
@@ -28,6 +29,14 @@ class Transaction:
         new = [id_ for id_ in ids if id_ not in self.forgotten]
         self.forgotten.update(new)
         return new
+
+    def note_links(self, pairs: list[tuple[int, int]], kind: str, *, made: bool) -> None:
+        """Note that links (src, dst) of a kind are made, or ended."""
+        outgoing = self.outgoing.setdefault(kind, {})
+        for src, dst in pairs:
+            self.links[src, dst, kind] = made
+            ends = outgoing.setdefault(src, set())
+            (ends.add if made else ends.discard)(dst)
 
     def owns(self, id_: int) -> bool:
         """Whether the id was given out by this transaction."""

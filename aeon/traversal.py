@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,14 +208,11 @@ def both(view: View, ids: Ids, kinds: Kinds = None) -> Edges:
     return joined([out, Edges(in_.src[~inner], in_.dst[~inner], in_.kind[~inner])])
 
 
-def closes_circle(view: View, src: int, dst: int, kind: int, since: Iterable[tuple[int, int]] = ()) -> bool:
+def closes_circle(view: View, src: int, dst: int, kind: int, since: Mapping[int, Collection[int]]) -> bool:
     """Whether a link src -> dst of a kind would close a circle of links of that kind.
 
-    since : links (src, dst) of that kind that are about to be made in the same transaction.
+    since : by src, where links of that kind lead that are about to be made in the same transaction.
     """
-    more: dict[int, list[int]] = {}
-    for start, end in since:
-        more.setdefault(start, []).append(end)
     seen: set[int] = set()
     frontier = {dst}
     kinds = frozenset({kind})
@@ -226,7 +223,7 @@ def closes_circle(view: View, src: int, dst: int, kind: int, since: Iterable[tup
         ids = np.array(sorted(frontier), np.uint64)
         reached = set(out_of(view, ids[readable_mask(view, ids)], kinds).dst.tolist())
         for id_ in frontier:
-            reached.update(more.get(id_, ()))
+            reached.update(since.get(id_, ()))
         frontier = reached - seen
     return False
 

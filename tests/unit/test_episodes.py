@@ -416,3 +416,16 @@ def test_check_proves_the_tables_of_the_graph(path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(checkpoint._Writer, "_graph", property(lame))
         store.checkpoint()
         assert {problem.path.rpartition("/")[2] for problem in store.check().problems} == {f"{table}.tbl"}
+
+
+def test_circles_are_seen_within_a_transaction_and_what_it_ended_is_gone(open_store: Any) -> None:
+    store = open_store()
+    a, b, c = store.remember_many(["a", "b", "c"])
+    with store.transaction():
+        store.link(a, b, "causes")
+        store.link(b, c, "causes")
+        with pytest.raises(aeon.InvalidInputError, match="circle"):
+            store.link(c, a, "causes")
+        store.unlink(a, b, "causes")
+        assert store.link(c, a, "causes") == 1
+    assert {(e.src, e.dst) for e in store.trace.neighbours([a, b, c], "causes")} == {(b, c), (c, a)}
