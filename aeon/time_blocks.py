@@ -169,7 +169,14 @@ class TimeBlocks:
             count * BLOCK_ROWS > atlas.rows.count or int(atlas.ids(np.array([count * BLOCK_ROWS - 1]))[0]) != last_id
         ):
             return Blocks(0, *empty)
-        return Blocks(count, *found)
+        blocks = Blocks(count, *found)
+        starts = blocks.starts.astype(np.int64)
+        if count and (
+            starts[:, 0].any() or (np.diff(starts) < 0).any() or (starts[:, -1] != BLOCK_ROWS).any()
+            or int(blocks.order.max()) >= BLOCK_ROWS
+        ):  # fmt: skip
+            raise CorruptionError(self._file.path, 64, expected="groups that follow each other", found="others")
+        return blocks
 
     def check(self, atlas: Atlas, trace: Trace) -> list[str]:
         """What is wrong with the blocks in the file: their rows, and their times."""
@@ -178,9 +185,6 @@ class TimeBlocks:
         for number in range(blocks.made):
             if sorted(blocks.order[number].tolist()) != list(range(BLOCK_ROWS)):
                 wrong.append(f"block {number} does not hold each of its rows once")
-            starts = blocks.starts[number].astype(np.int64)
-            if starts[0] or starts[-1] != BLOCK_ROWS or (np.diff(starts) < 0).any():
-                wrong.append(f"the groups of block {number} do not follow each other")
             if [blocks.since[number], blocks.until[number]] != times[number].tolist():
                 wrong.append(f"block {number} was at another time")
         return wrong

@@ -35,7 +35,7 @@ from aeon.manifest import FileEntry, Manifest
 from aeon.operations import decode_blob_ref, decode_commit, decode_extra, encode_extra, encode_forget, encode_remember
 from aeon.page_file import decode_pages
 from aeon.salience import SALIENCE_NAME, read_salience
-from aeon.time_blocks import best_groups
+from aeon.time_blocks import best_groups, rows_of
 from aeon.trace import Event, Names
 from aeon.wal import SegmentReader, decode_segment_header, encode_segment_header
 from aeon_native import dispatch
@@ -214,7 +214,7 @@ def _search_along_time(specimen: Specimen, path: str) -> Target:
         engine = Engine(specimen.damaged(path, data), STORE, manifest)
         with small_index():
             blocks = engine.time_blocks.upto(engine.atlas, engine.trace, engine.view.rows)
-        return best_groups(blocks, np.ones(DIM, np.float32), 9, None)
+            return rows_of(blocks, best_groups(blocks, np.ones(DIM, np.float32), 9, None))
 
     return Target([specimen.contents[path]], call, (CorruptionError,), _repair_file)
 
@@ -421,7 +421,7 @@ def main(arguments: list[str] | None = None) -> int:
     _start()
     names = [name for name in _targets if name.startswith(chosen.only)]
     weights = [
-        WEIGHTS.get(name, 0.01 if name.startswith("open") else 0.1 if name.startswith("table") else 1.0)
+        WEIGHTS.get(name, 0.01 if name.startswith("open gen") else 0.1 if name.startswith("table") else 1.0)
         for name in names
     ]
     batches = -(-chosen.inputs // _BATCH)
