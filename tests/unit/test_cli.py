@@ -599,7 +599,11 @@ def test_ctrl_c_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "new.aeon"
     command = [sys.executable, "-m", "aeon", "ingest", str(path), "-", "--batch", "1"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    # A shell starts what runs in its background with SIGINT ignored, and whatever that starts inherits it.
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         assert process.stdin is not None and process.stderr is not None
         for n in range(20):
             process.stdin.write(b'{"text": "line %d"}\n' % n)
