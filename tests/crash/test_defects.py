@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -296,6 +299,24 @@ def test_a_commit_that_is_on_its_way_when_a_compaction_freezes_is_in_it_once() -
     store.close()
     with open_store(files, make("full")) as again:
         assert [memory.text for memory in again.history("kitchen")] == ["one", "two"] and again.lsn == 2
+
+
+@pytest.mark.parametrize("stages", [(0, 1, 1), (1, 1, 1), (1, 2, 4), (0, 3, 5)], ids=str)
+def test_what_ends_after_the_freeze_is_not_ended_in_the_generation(stages: tuple[int, ...]) -> None:
+    """Not a defect that was found: the MANIFEST is on disk, and the commits that came meanwhile are lost with the log."""
+    before = (words("one"), words("two", 2, key="plan"), words("three", 3), words("four", 4), Step("checkpoint"))
+    begun = 4
+    seed = next(
+        seed for seed in itertools.count()
+        if sorted(random.Random(f"{seed} {begun}").choices(range(6), k=len(stages))) == list(stages)
+    )  # fmt: skip
+    meanwhile = (words("five", 5, key="plan"), Step("forget", ids=(5,)), Step("branch", ids=(1,), topic="branch 0"))
+    workload = replace(
+        make("normal", *before, Step("compact", inner=meanwhile), words("six", 6), Step("kill", durability="full")),
+        seed=seed,
+    )
+    history, _, judge = run(workload)
+    assert judge_all(judge, history, history.images("AB")) == []
 
 
 def test_the_harness_itself_sees_a_lost_commit() -> None:
