@@ -31,7 +31,7 @@ def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, pro
         rows = trace.take(chosen, "row").astype(np.int64) - 1
         among = rows[rows >= 0]
         if len(among) <= _FEW_ROWS:
-            return _score(view, query, k, among, filters, len(among))
+            return _score(view, query, k, among, filters)
     blocks = engine.time_blocks.upto(atlas, trace, view.rows)
     allowed = None
     if filters.on_time:
@@ -49,19 +49,18 @@ def search(view: View, query: NDArray[np.float32], k: int, filters: Filters, pro
             rows = rows[np.isin(rows, among, assume_unique=True)]
         elif filters.on_time:
             rows = rows[are_between(atlas, trace, rows, filters.since, filters.until)]
-        hits = _score(view, query, k, rows, filters, len(rows))
+        hits = _score(view, query, k, rows, filters)
         if len(hits) == k or len(groups) < probes:
             return hits
         probes *= 4
 
 
-def _score(
-    view: View, query: NDArray[np.float32], k: int, rows: NDArray[np.int64], filters: Filters, available: int
-) -> list[Hit]:
+def _score(view: View, query: NDArray[np.float32], k: int, rows: NDArray[np.int64], filters: Filters) -> list[Hit]:
     """The k best of these rows (int64[n], increasing), archived ones left out."""
     engine = view.engine
     graph = engine.trace.graph
     hide = not filters.archived and graph.archives
+    available = len(rows)
     want = min(available, 4 * k if hide else k)
     while want:
         found, scores = engine.atlas.search(query, want, rows=view.rows, lsn=view.lsn, among=rows, exact=True)
