@@ -11,7 +11,7 @@ import numpy as np
 
 from aeon import dreams, intake, traversal
 from aeon.atlas import as_vectors
-from aeon.engine import View, find
+from aeon.engine import View, find, is_readable
 from aeon.episodes import Episodes
 from aeon.errors import InvalidInputError
 from aeon.format import EdgeKind
@@ -166,10 +166,12 @@ class Consolidation(Episodes):
         return links
 
     def undo(self, summary: int) -> list[int]:
-        """Undo a consolidation: the originals are back in recall, the summary is forgotten; return the originals' ids.
+        """Undo a consolidation: its originals are back in recall, and it is out; return the ids of what is back.
 
-        InvalidInputError if no memory is archived for it (they were forgotten, or restored), or if it replaced an older version
-        under a key, which would be forgotten with it: `restore` the originals instead. NotFoundError if it is gone.
+        The summary is forgotten. If it replaced an older version under its key, to forget it would take that along: then
+        the older version is remembered again under the key (with a new id, which is among those returned, and its edges) if
+        the summary is still the current one, and the summary stays as a version in between.
+        InvalidInputError if no memory is archived for it (they were forgotten, or restored). NotFoundError if it is gone.
         One commit; durability as in `remember`.
         """
         self._writer()
@@ -179,20 +181,40 @@ class Consolidation(Episodes):
             find(view, id_)
             edges = traversal.out_of(view, np.array([id_], np.uint64), frozenset({EdgeKind.SUMMARISES}))
             graph = view.engine.trace.graph
-            back = [one for one in edges.dst.tolist() if graph.archived_by(one, view.lsn) == id_]
+            back = {one for one in edges.dst.tolist() if graph.archived_by(one, view.lsn) == id_}
             if not back:
                 raise InvalidInputError(
                     f"memory {id_} summarises nothing that is archived for it: there is nothing to undo"
                 )
-            older = [one for one in versions_of(view, id_) if one < id_]
-            if older:  # to forget it would take them along
-                raise InvalidInputError(
-                    f"summary {id_} replaced memory {older[-1]} under its key, which would be forgotten with it: "
-                    f"restore({sorted(back)}) takes the originals back and leaves the summary"
-                )
             self.restore(back)
-            self.forget(id_)
+            versions = versions_of(view, id_)
+            at = versions.index(id_)
+            if not at:
+                self.forget(id_)
+            elif versions[-1] == id_:
+                older = versions[at - 1]
+                again = self._remember_again(view, older)
+                by = graph.archived_by(older, view.lsn)
+                if by is None or older in back:
+                    back = back - {older} | {again}
+                else:  # it was out of recall before the summary was made
+                    self.archive(again, by=by or None)
         return sorted(back)
+
+    def _remember_again(self, view: View, id_: int) -> int:
+        """Make a version of a key its current one again, as a new memory with the same content and edges; return its id."""
+        index = find(view, id_)
+        older, expires = Memory(view.engine, index, id_), view.engine.extra(index).expires
+        above = -1 if older.parent is None else view.engine.trace.index_of(older.parent)
+        parent = older.parent if above >= 0 and is_readable(view.engine.trace.death(above), view.lsn) else None
+        [again] = self.remember_many(
+            [older.text], [older.vector], session=older.session, role=older.role, namespace=older.namespace,
+            keys=[older.key], metadata=[older.metadata or None], timestamps=[older.timestamp], parents=[parent],
+            ttl=None if expires is None else (expires - older.timestamp) / 1e6,
+        )  # fmt: skip
+        for src, dst, kind in self._rewired(view, again, [id_]):
+            self.link(src, dst, kind, acyclic=False)
+        return again
 
     # -- repeats ------------------------------------------------------------------------------------------------
 

@@ -238,10 +238,30 @@ class Model:
             self._archived.update(dict.fromkeys(step.ids, made))
             return True
         if step.kind == "undo":
-            for id_ in self.stood_for(step.ids[0]):
-                del self._archived[id_]
-            return self.forget(step.ids[0])
+            return self._undo(step.ids[0])
         return False
+
+    def _undo(self, summary: int) -> bool:
+        older = self._replaced.get(summary, 0)
+        out = older in self._archived and older not in self.stood_for(summary)
+        for id_ in self.stood_for(summary):
+            del self._archived[id_]
+        if older not in self._memories:
+            return self.forget(summary)
+        if summary in self._current:  # what it replaced is the current version again, as a new memory
+            text, outward = self._texts[older], self.outward((older,))
+            _, *_, parent, vector = self._memories[older]
+            again = self.remember(
+                replace(
+                    text, refs=(), parent=parent if parent in self._memories else None,
+                    vector=None if vector is None else tuple(np.frombuffer(vector, np.float32).tolist()),
+                )
+            )  # fmt: skip
+            for src, dst, kind in outward:
+                self._links[again if src == older else src, again if dst == older else dst, kind] = None
+            if out:
+                self._archived[again] = self._archived[older]
+        return True
 
     def outward(self, ids: tuple[int, ...]) -> list[tuple[int, int, str]]:
         """Edges from or to one of `ids` and no other, that a summary of them takes over."""
@@ -361,7 +381,11 @@ class StepMaker:
             newest = self.model.state().memories[chosen[-1]]
             # Whether causes would close a circle depends on the order in which edges are taken over.
             if not any(name == "causes" for _, _, name in self.model.outward(chosen)):
-                text = Text(f"a summary of {chosen}", newest[1], "summary", self.clock, newest[4], vector=self.vector())
+                named = [name for space, name in KEYS if space == newest[4]]  # the key may be taken
+                key = pick.choice(named) if named and pick.random() < 0.5 else None
+                text = Text(
+                    f"a summary of {chosen}", newest[1], "summary", self.clock, newest[4], key, vector=self.vector()
+                )
                 return Step(kind, (text,), ids=chosen)
         if kind == "undo" and self.model.summaries():
             return Step(kind, ids=(pick.choice(self.model.summaries()),))
@@ -425,7 +449,9 @@ def carry_out(store: Store, step: Step) -> None:
         store.branch(step.ids[0], step.topic)
     elif step.kind == "consolidate":
         [text] = step.texts
-        store.consolidate(step.ids, summarise=lambda _: text.text, vector=text.vector, timestamp=text.timestamp)
+        store.consolidate(
+            step.ids, summarise=lambda _: text.text, vector=text.vector, timestamp=text.timestamp, key=text.key
+        )
     elif step.kind == "undo":
         store.undo(step.ids[0])
     elif step.kind == "checkpoint":

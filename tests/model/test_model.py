@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -342,8 +342,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.lsn += 1
 
     @precondition(lambda self: set(self.model.readable()) - set(self.model.archived))
-    @rule(data=st.data(), vector=st.integers(0, len(POOL) - 1), forget=st.booleans())
-    def consolidate(self, data: Any, vector: int, forget: bool) -> None:
+    @rule(
+        data=st.data(),
+        vector=st.integers(0, len(POOL) - 1),
+        forget=st.booleans(),
+        key=st.none() | st.sampled_from(KEYS),
+    )
+    def consolidate(self, data: Any, vector: int, forget: bool, key: str | None) -> None:
         model = self.model
         free = sorted(set(model.readable()) - set(model.archived))
         chosen = sorted(data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=4, unique=True)))
@@ -352,12 +357,12 @@ class StoreMachine(RuleBasedStateMachine):
             return  # whether a circle closes depends on the order in which edges are taken over
         made = self.store.consolidate(
             chosen, summarise=lambda memories: " ".join(str(memory.id) for memory in memories), vector=POOL[vector] * 2,
-            originals="forget" if forget else "archive",
+            originals="forget" if forget else "archive", key=key,
         )  # fmt: skip
         newest = model.records[chosen[-1]]
         assert made == model.remember(
             text=" ".join(map(str, chosen)), vector=vector, session=newest.session, role="summary",
-            namespace=newest.namespace, key=None, metadata=None, timestamp=self.store.get(made).timestamp,
+            namespace=newest.namespace, key=key, metadata=None, timestamp=self.store.get(made).timestamp,
         )  # fmt: skip
         for src, dst, kind in outward:
             if kind not in ("parent", "replaces", "summarises"):
@@ -381,11 +386,34 @@ class StoreMachine(RuleBasedStateMachine):
         elif not back or not all((summary, i, "summarises") in model.links for i in back):
             return
         else:
+            older = model.records[summary].replaced
+            if older not in model.readable():
+                model.forget([summary])
+            elif model.records[summary].state == "current":
+                again = self._bring_back(older)
+                if older in back or older not in model.archived:
+                    back = [*(id_ for id_ in back if id_ != older), again]
+                else:
+                    model.archived[again] = model.archived[older]
             assert self.store.undo(summary) == sorted(back)
-            for id_ in back:
-                del model.archived[id_]
-            model.forget([summary])
+            for id_ in [*back, older]:
+                if model.archived.get(id_) == summary:
+                    del model.archived[id_]
             model.lsn += 1
+
+    def _bring_back(self, older: int) -> int:
+        """Remember a version again, with the edges it has."""
+        model = self.model
+        record = model.records[older]
+        values = {field.name: getattr(record, field.name) for field in fields(Record)[1:-2]}
+        moved = {
+            edge for edge in model.edges() if older in edge[:2] and edge[2] not in ("parent", "replaces", "summarises")
+        }
+        parent = record.parent if record.parent in model.readable() else None
+        again = model.remember(**{**values, "refs": (), "parent": parent})
+        for src, dst, kind in moved:
+            model.links.add((again if src == older else src, again if dst == older else dst, kind))
+        return again
 
     @rule(data=st.data(), count=st.integers(0, 5), commit=st.booleans())
     def transaction(self, data: Any, count: int, commit: bool) -> None:

@@ -361,18 +361,55 @@ def test_how_episodes_are_cut(talk: Store) -> None:
             talk.dream(**wrong)
 
 
-def test_undo_does_not_take_along_what_the_summary_replaced(open_store: Any) -> None:
-    """A summary under a key that was taken: to forget it is to forget the versions before it."""
+def test_undo_brings_back_what_the_summary_replaced_under_its_key(open_store: Any) -> None:
+    """To forget such a summary is to forget the versions before it, so the one before is remembered again."""
+    store = open_store(None)
+    about = store.remember("about")
+    first = store.remember("first", key="home")
+    fact = store.remember(
+        "fact", key="home", session="facts", role="assistant", metadata={"sure": 1}, timestamp=7, ttl=1e9, refs=[about]
+    )
+    store.link(about, fact, "causes")
+    ids = store.remember_many(["one", "two"])
+    summary = store.consolidate([*ids, fact], key="home", summarise=lambda memories: "both")
+    assert store.trace.archived(summary) == [fact, *ids]
+    *back, again = store.undo(summary)
+    assert back == ids and store.trace.archived() == [] and store.get_key("home").id == again
+    assert [m.id for m in store.history_of("home")] == [first, fact, summary, again]
+    now, before = store.get(again), store.get(fact)
+    same = [n for n in before.to_dict() if n not in ("id", "refs", "previous")]
+    assert {n: now.to_dict()[n] for n in same} == {n: before.to_dict()[n] for n in same}
+    assert np.allclose(now.vector, before.vector / np.linalg.norm(before.vector), atol=1e-6)
+    links = {(link.src, link.dst, link.kind) for link in store.trace.neighbours(again, direction="both")}
+    assert links == {(again, about, "ref"), (about, again, "causes"), (again, summary, "replaces")}
+    assert recalled(store, "fact") == {about, again, *ids}
+    with pytest.raises(aeon.InvalidInputError, match="nothing to undo"):
+        store.undo(summary)
+
+
+def test_undo_leaves_a_key_alone_that_was_taken_since(open_store: Any) -> None:
     store = open_store()
-    fact = store.remember("fact", key="home")
+    store.remember("fact", key="home")
     ids = store.remember_many(["one", "two"])
     summary = store.consolidate(ids, key="home", summarise=lambda memories: "both")
-    with pytest.raises(aeon.InvalidInputError, match="restore"):
-        store.undo(summary)
-    assert store.get(fact).text == "fact" and store.get_key("home").id == summary
-    assert store.trace.archived() == store.trace.archived(summary) == ids
-    store.restore(ids)
-    assert store.trace.archived() == [] and [m.text for m in store.history_of("home")] == ["fact", "both"]
+    newest = store.remember("newest", key="home")
+    assert store.undo(summary) == ids and store.get_key("home").id == newest
+    assert [m.text for m in store.history_of("home")] == ["fact", "both", "newest"]
+
+
+def test_undo_brings_a_version_back_as_it_was(open_store: Any) -> None:
+    """It followed from a memory that is gone since, and was out of recall."""
+    store = open_store()
+    start = store.remember("start")
+    fact = store.remember("fact", key="home", parent=start)
+    ids = store.remember_many(["one", "two"])
+    store.archive(fact)
+    summary = store.consolidate(ids, key="home", summarise=lambda memories: "both")
+    store.forget(start)
+    store.compact()
+    assert store.undo(summary) == ids
+    again = store.get_key("home")
+    assert (again.text, again.parent) == ("fact", None) and store.trace.archived() == [fact, again.id]
 
 
 def test_what_was_archived_for_a_forgotten_summary_is_listed(open_store: Any) -> None:
