@@ -387,6 +387,7 @@ class Store(Consolidation):
         with self._index_lock:
             while pending and pending[0][0] <= limit:
                 lsn, first_id, body = pending[0]
+                self._upkeep.note_applying(self._engine, lsn)
                 try:
                     self._engine.apply(lsn, first_id, memoryview(body))
                 except Exception as error:
@@ -395,7 +396,7 @@ class Store(Consolidation):
                     self._rebuild(wal)
                     raise
                 pending.popleft()
-                self._upkeep.note_applied(self._engine, lsn, first_id, body)
+                self._upkeep.note_applied(lsn, first_id, body)
 
     def _rebuild(self, wal: Wal) -> None:
         """Make the state anew from the generation and the log, as opening does; the caller holds the index lock."""

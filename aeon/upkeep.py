@@ -76,13 +76,15 @@ class Upkeep:
         """Whether a generation is being written: then long texts go into the log, not ahead into the arena."""
         return self._freeze_lsn >= 0
 
-    def note_applied(self, engine: Engine, lsn: int, first_id: int, body: bytes) -> None:
+    def note_applying(self, engine: Engine, lsn: int) -> None:
+        """A commit is about to be applied: the first one that a run under way does not hold finds the state frozen."""
+        if self._freeze_lsn == lsn - 1 and self._frozen is None:
+            self._frozen = engine.freeze()
+
+    def note_applied(self, lsn: int, first_id: int, body: bytes) -> None:
         """A commit was applied."""
-        if self._freeze_lsn >= 0:
-            if lsn == self._freeze_lsn:
-                self._frozen = engine.freeze()
-            elif lsn > self._freeze_lsn:
-                self._since.append((lsn, first_id, body))
+        if 0 <= self._freeze_lsn < lsn:
+            self._since.append((lsn, first_id, body))
 
     def give_way(self) -> None:
         """After a commit, without a lock: let a run that catches up with the writers come nearer, or they run away from it."""
@@ -264,24 +266,29 @@ class Upkeep:
         self._since = deque()
 
     def _freeze(self, store: Store, wal: Wal, *, rotate: bool) -> tuple[Frozen, LogPosition]:
-        """Note where the log stands, and freeze the state there as soon as it is on disk and applied."""
+        """Note where the log stands, and freeze the state there when all before it is on disk and applied.
+
+        Writers wait for the first alone: whoever applies the first commit behind it freezes the state, or this thread does.
+        """
+        with store._index_lock:
+            self._since = deque()
         wal.sync(wal.appended_lsn)
         wal.prepare_checkpoint()
         with store._write_lock:  # no text is being written ahead, and none is from here on
             began = time.perf_counter()
             position = wal.begin_checkpoint(rotate=rotate)
-            lsn = position.lsn - 1
-            with store._index_lock:
-                self._since = deque()
-                self._freeze_lsn = lsn
-                if store._engine.view.lsn == lsn:
-                    self._frozen = store._engine.freeze()
-            self._pauses[0] = time.perf_counter() - began
+            lsn = self._freeze_lsn = position.lsn - 1
+            held = time.perf_counter() - began
         wal.discard_prepared()
         wal.sync(lsn)
         store._apply_pending()
-        if self._frozen is None:
-            raise _GivenUp("the state was rebuilt after an interrupt")
+        with store._index_lock:
+            began = time.perf_counter()
+            if self._frozen is None:
+                if store._engine.view.lsn != lsn:
+                    raise _GivenUp("the state was rebuilt after an interrupt")
+                self._frozen = store._engine.freeze()
+            self._pauses[0] = held + time.perf_counter() - began
         return self._frozen, position
 
     def _build(self, store: Store, old: Engine, manifest: Manifest) -> Engine:

@@ -256,8 +256,8 @@ class Runner:
         store = self.store
         assert store is not None
         upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
-        stages = ("preparing", "frozen", "writing", "mapping", "counting", "swapping")
-        waiting = list(zip(sorted(pick.choices(range(6), k=len(step.inner))), step.inner, strict=True))
+        stages = ("preparing", "freezing", "frozen", "writing", "mapping", "counting", "swapping")
+        waiting = list(zip(sorted(pick.choices(range(len(stages)), k=len(step.inner))), step.inner, strict=True))
         failures: list[AeonError] = []
 
         def others(stage: int, chance: float = 1.0) -> None:
@@ -280,13 +280,14 @@ class Runner:
             def catch_up_and_go_on(*given: Any, pausing: bool) -> None:
                 catch_up(*given, pausing=pausing)
                 if not store._index_lock.locked() and not pausing:
-                    others(5)  # behind all but what is applied under the lock
+                    others(6)  # behind all but what is applied under the lock
 
             at("begin_checkpoint", 0, of=store._wal)  # the next segment is made, and not yet begun
-            at("write_generation", 1, of=upkeep_module)
-            at("_pause", 2, 0.2)
-            at("_build", 3)
-            at("_publish", 4)  # the MANIFEST says the new generation
+            at("discard_prepared", 1, of=store._wal)  # the log goes on behind what is to be frozen
+            at("write_generation", 2, of=upkeep_module)
+            at("_pause", 3, 0.2)
+            at("_build", 4)
+            at("_publish", 5)  # the MANIFEST says the new generation
             patch.setattr(upkeep, "_catch_up", catch_up_and_go_on)
             patch.setattr(upkeep, "run_if_due", lambda store: None)  # another run waits for this one
             carry_out(store, step)
