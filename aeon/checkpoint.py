@@ -49,9 +49,10 @@ from aeon.trace import Names, event_checksums
 from aeon.wal import LogPosition
 from aeon_native import dispatch
 
-CHUNK_EVENTS = 4096  # events that are read, renumbered and written together
-_COPY_BYTES = 1 << 20  # blobs copied together; bounds what a compaction holds in memory
-_SLICE_OPERATIONS = 64  # operations encoded between two pauses: some hundred microseconds
+# Sizes of one piece of work between two pauses: some hundred microseconds for which readers may have to wait.
+CHUNK_EVENTS = 512  # events that are read, renumbered and written together
+_COPY_BYTES = 1 << 16  # blobs copied together
+_SLICE_OPERATIONS = 8  # operations encoded
 
 _ALWAYS = (FileKind.EDGES, FileKind.REVERSE)  # of the graph's tables: the others only if there is something in them
 
@@ -225,7 +226,9 @@ class _Writer:
                 for part in (indexes[indexes < self._base_count], indexes[indexes >= self._base_count]):
                     if len(part):
                         records = self._trace.events.take(part)
+                        self._pause()
                         self._write_rows(records, codes, rows)
+                        self._pause()
                         self._write_blobs(part, records, blobs)
                         self._write_events(records, events)
             self._write_changes(blobs)
@@ -321,7 +324,7 @@ class _Writer:
         for low, high in itertools.pairwise(bounds):
             here, total = words[low:high], int(words[low:high].sum())
             into = np.cumsum(here) - here
-            if high - low == 1:
+            if starts[high - 1] + words[high - 1] - starts[low] == total:  # one behind the other
                 copy = source[starts[low] : starts[low] + total]
             else:
                 copy = source[np.repeat(starts[low:high] - into, here) + np.arange(total)]
@@ -342,20 +345,23 @@ class _Writer:
     def _encode_blobs(self, tail: Indexes, events: NDArray[Any], writer: ArenaWriter) -> None:
         """Write operations that were in memory."""
         blobs, ids = self._blobs, events["id"].tolist()
-        offsets, size = [], 0
-        parts: list[bytes | memoryview] = []
+        offsets, encoded = (
+            [],
+            bytearray(),
+        )  # no list of views: the collector would look through the whole process for them
         for n, at in enumerate(tail.tolist()):
             operation = blobs.tail[at]
-            offsets.append(writer.offset + size)
-            parts += [encode_blob(operation, ids[n], blobs.tail.lsns[at]), operation, blob_padding(len(operation))]
-            size += sum(map(len, parts[-3:]))
+            offsets.append(writer.offset + len(encoded))
+            encoded += encode_blob(operation, ids[n], blobs.tail.lsns[at])
+            encoded += operation
+            encoded += blob_padding(len(operation))
             if n % _SLICE_OPERATIONS == _SLICE_OPERATIONS - 1:
                 self._pause()
-            if size >= _COPY_BYTES:
-                writer.append([b"".join(parts)])
-                parts, size = [], 0
-        if parts:
-            writer.append([b"".join(parts)])
+            if len(encoded) >= _COPY_BYTES:
+                writer.append([encoded])
+                encoded = bytearray()
+        if encoded:
+            writer.append([encoded])
         events["blob_offset"] = offsets
 
     def _move_text(self, index: int, event: Any, writer: ArenaWriter) -> int:
@@ -410,10 +416,12 @@ class _Writer:
     def write_tables(self, purging: bool) -> dict[FileKind, FileEntry]:
         """Write the tables that are derived from the arena."""
         engine, frozen = self._engine, self._frozen
+        self._pause()
         event_deaths = np.concatenate([self._deaths[: self._first], self._deaths[self._kept]])
         stays = np.flatnonzero(self._moved >= 0)
         row_deaths = self._row_deaths[stays]
         postings, sessions = self._group_by_session(event_deaths)
+        self._pause()
         keys = engine.keys.records(frozen.key_changes, self._pause)
         branches = [
             [int(self._new_session[number]), event, lsn, int(self._new_session[trunk])]

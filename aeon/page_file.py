@@ -20,7 +20,6 @@ from aeon_native import dispatch
 from aeon_native.page_layout import LANES, NO_ROW, block_dtype
 
 _FEW, _MANY = 10, 100
-_PAUSE_PAGES = 8  # pages copied between two pauses: some ten microseconds each
 
 
 def encode_pages(
@@ -35,7 +34,7 @@ def encode_pages(
 
     dim : of the sketches. rows : new number of the first row that is in no page.
     moved : int64[m], the new numbers of the rows below `snapshot.rows`, increasing; -1 = the row is left out, and out of its
-    page; a page or group that is left empty is, too. pause : called every some pages.
+    page; a page or group that is left empty is, too. pause : called before every page.
     """
     shown = moved[: snapshot.rows]
     pages = _pack_level(snapshot.levels["slot"], shown, dim, pause)
@@ -89,14 +88,13 @@ def _pack_level(
     records = np.zeros(len(used), PAGE.dtype)
     first = kept = 0
     slots = []
-    for at, (slot, count) in enumerate(zip(used.tolist(), blocks.tolist(), strict=True)):
+    for slot, count in zip(used.tolist(), blocks.tolist(), strict=True):
+        pause()
         source = np.empty(count, dtype)
         ctypes.memmove(source.ctypes.data, int(level["pages"][slot]), source.nbytes)
         numbers = source["rows"].reshape(-1).astype(np.int64)
         lanes = np.flatnonzero(numbers < len(moved))
         lanes = lanes[moved[numbers[lanes]] >= 0]
-        if at % _PAUSE_PAGES == 0:
-            pause()
         if not len(lanes):
             continue
         target = content[first : first + -(-len(lanes) // LANES)]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aeon.wal import LogPosition, Wal
 
 PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
-_WORK_S = 200e-6  # pieces of work between two pauses
+_WORK_S = 100e-6  # pieces of work between two pauses
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
 _GIVE_WAY_S = 200e-6  # after each commit while there is more to catch up with: some five are applied in it
 _ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
