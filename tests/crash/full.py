@@ -34,9 +34,14 @@ def crash_task(seed: int, share: int) -> dict[str, Any]:
     history, states = record(workload)
     judge = Judge(workload, states)
     # Half of all images differ from each other; the families and points share what is asked for evenly.
-    step = max(1, sum(1 for _ in history.images("ABCDEF", 50, seed)) // (3 * share))
-    images = itertools.islice(history.images("ABCDEF", 50, seed), seed % step, None, step)
-    violations = judge_all(judge, history, images, crash_in_recovery_every=40, kill_every=9 * step)
+    wanted, total = 2 * share, sum(1 for _ in history.images("ABCDEF", 50, seed))
+    images = (
+        image
+        for n, image in enumerate(history.images("ABCDEF", 50, seed))
+        if n * wanted // total < (n + 1) * wanted // total
+    )
+    kill_every = 9 * max(1, total // wanted)
+    violations = judge_all(judge, history, images, crash_in_recovery_every=40, kill_every=kill_every)
     for again in range(1, _PASSES_MAX):
         before = judge.distinct
         if before >= share:
