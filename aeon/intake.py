@@ -82,8 +82,8 @@ def check_ids(ids: Any, what: str = "ids") -> list[int]:
 
 
 def check_refs(refs: Any) -> list[int]:
-    """Return refs as a list of ids."""
-    ids = check_ids(refs, "refs")
+    """Return refs as a list of ids, each once."""
+    ids = list(dict.fromkeys(check_ids(refs, "refs")))
     if len(ids) > REFS_MAX:
         raise CapacityError(f"a memory refers to at most {REFS_MAX} others, not {len(ids)}")
     return ids
@@ -212,12 +212,16 @@ def make_filters(
         if not isinstance(listed, (list, tuple, set, frozenset)):
             raise InvalidInputError(f"roles is a role or a list of roles, not {roles!r}")
         numbers = tuple(check_role(role) for role in listed)
+    first = None if since is None else as_timestamp(since, "since")
+    end = None if until is None else as_timestamp(until, "until")
+    if first is not None and end is not None and first > end:
+        raise InvalidInputError(f"since {since!r} is after until {until!r}: nothing can be between")
     return Filters(
         sessions=sessions,
         namespace=() if namespace is None else check_namespace(namespace),
         roles=numbers,
-        since=None if since is None else as_timestamp(since, "since"),
-        until=None if until is None else as_timestamp(until, "until"),
+        since=first,
+        until=end,
         where=None if where is None else compile_where(where),
         archived=bool(archived),
     )

@@ -256,6 +256,16 @@ the history. `aeon dream STORE --undo ID` takes one back.""",
     command.add_argument("--session", metavar="S", action="append", help="only this session; may be given again")
     command.add_argument("--older-than", metavar="DAYS", type=float, default=30.0, help="days (default: %(default)s)")
     command.add_argument(
+        "--gap", metavar="HOURS", type=float, default=6.0, help="a longer pause ends an episode (default: %(default)s)"
+    )
+    command.add_argument(
+        "--size-min",
+        metavar="N",
+        type=values.positive_argument,
+        default=4,
+        help="leave episodes of fewer memories (default: %(default)s)",
+    )
+    command.add_argument(
         "--retention",
         metavar="R",
         type=float,

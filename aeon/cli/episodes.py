@@ -59,6 +59,13 @@ def _require_session(store: Store, session: str) -> None:
         raise CommandError(f"no session {session!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
+def _duration(option: str, value: float, unit: str) -> timedelta:
+    try:
+        return timedelta(**{unit: value})
+    except (OverflowError, ValueError):
+        raise CommandError(f"{option} {value}: no number of {unit}") from None
+
+
 def dream(arguments: Arguments, terminal: Terminal) -> int:
     """`aeon dream STORE`."""
     with open_to_read(arguments) if arguments.dry_run else open_to_write(arguments, terminal) as store:
@@ -70,13 +77,13 @@ def dream(arguments: Arguments, terminal: Terminal) -> int:
                 f"#{arguments.undo} is undone: {show_count(len(back), 'memory', 'memories')} back in recall"
             )
             return 0
-        try:
-            age = timedelta(days=arguments.older_than)
-        except (OverflowError, ValueError):
-            raise CommandError(f"--older-than {arguments.older_than}: no number of days") from None
+        for session in arguments.session or ():
+            _require_session(store, session)
         report = store.dream(
-            dry_run=arguments.dry_run, session=arguments.session, older_than=age, retention_below=arguments.retention,
-            redundancy=arguments.redundancy, fold=arguments.fold,
+            dry_run=arguments.dry_run, session=arguments.session,
+            older_than=_duration("--older-than", arguments.older_than, "days"), retention_below=arguments.retention,
+            redundancy=arguments.redundancy, gap=_duration("--gap", arguments.gap, "hours"),
+            size_min=arguments.size_min, fold=arguments.fold,
         )  # fmt: skip
         if terminal.as_json:
             for group in report.folded:

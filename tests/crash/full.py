@@ -33,14 +33,14 @@ def crash_task(seed: int, share: int) -> dict[str, Any]:
     workload = make_workload(seed)
     history, states = record(workload)
     judge = Judge(workload, states)
-    # Half of all images differ from each other; the families and points share what is asked for evenly.
-    wanted, total = 2 * share, sum(1 for _ in history.images("ABCDEF", 50, seed))
+    # Three in five images differ from each other, and some thousand of those after a kill at one point: half and half.
+    wanted, total = share, sum(1 for _ in history.images("ABCDEF", 50, seed))
     images = (
         image
         for n, image in enumerate(history.images("ABCDEF", 50, seed))
         if n * wanted // total < (n + 1) * wanted // total
     )
-    kill_every = 9 * max(1, total // wanted)
+    kill_every = max(1, len(history.log) // max(1, share // 3500))
     violations = judge_all(judge, history, images, crash_in_recovery_every=40, kill_every=kill_every)
     for again in range(1, _PASSES_MAX):
         before = judge.distinct

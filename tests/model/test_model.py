@@ -207,7 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
             "role": data.draw(st.sampled_from(ROLES)), "namespace": data.draw(st.sampled_from(SPACES)),
             "key": data.draw(st.none() | st.sampled_from(KEYS)), "metadata": data.draw(metadata),
             "timestamp": data.draw(st.integers(0, 20)),
-            "refs": tuple(data.draw(st.lists(st.sampled_from(known), max_size=3))) if known else (),
+            "refs": tuple(data.draw(st.lists(st.sampled_from(known), max_size=3, unique=True))) if known else (),
             "parent": data.draw(st.none() | st.sampled_from(known)) if known else None,
         }  # fmt: skip
 
@@ -532,6 +532,10 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         mapping, matches = WHERES[where] if where else (None, lambda m: True)
         if mapping is not None and self._names_unknown(mapping):
+            return
+        if since is not None and until is not None and since > until:
+            with pytest.raises(aeon.InvalidInputError):
+                self.store.recall(POOL[query], k, since=since, until=until)
             return
         expected = {}
         unit = POOL[query] / np.linalg.norm(POOL[query])

@@ -113,6 +113,8 @@ def test_dreaming(run: Any, talked: Path) -> None:
     assert "1970-01-01 00:00 to 1970-01-01 03:00, monday: 4 memories would be consolidated (retention 0.00" in out
     told = [json.loads(line) for line in run("dream", talked, "--dry-run", "--json")[1].splitlines()]
     assert told[0]["ids"] == [1, 2, 3, 4, 7] and told[0]["summary_id"] is None
+    assert run("dream", talked, "--dry-run", "--size-min", 6)[1] == "nothing is old and cold enough\n"
+    assert run("dream", talked, "--dry-run", "--gap", 0.5)[1] == "nothing is old and cold enough\n", "an hour apart"
     code, out, _ = run("dream", talked, "--session", "monday")
     assert code == 0 and "5 memories consolidated into #8" in out
     with aeon.open(talked, read_only=True) as store:
@@ -125,6 +127,8 @@ def test_dreaming(run: Any, talked: Path) -> None:
         ("--undo", 1, "--dry-run"),
         ("--retention", 7),
         ("--older-than", "1e99"),
+        ("--gap", "nan"),
+        ("--session", "mondey"),
     ):
         code, _, err = run("dream", talked, *wrong)
         assert code == 1 and err

@@ -217,6 +217,24 @@ def test_a_naive_datetime_is_local_time(store: Store) -> None:
     assert store.get(store.remember("x", timestamp=moment)).time == moment.astimezone()
 
 
+def test_a_ref_given_twice_is_one(store: Store) -> None:
+    first = store.remember("first")
+    second = store.remember("second", refs=[first, first])
+    assert store.get(second).refs == (first,)
+    assert [edge.dst for edge in store.trace.neighbours(second)] == [first]
+
+
+def test_a_window_that_ends_before_it_begins_is_refused(store: Store) -> None:
+    store.remember("at five", np.ones(8), timestamp=5)
+    assert store.recall(np.ones(8), since=6, until=6) == []
+    for ask in (
+        lambda **window: store.recall(np.ones(8), **window),
+        lambda **window: store.trace.search(np.ones(8), **window),
+    ):
+        with pytest.raises(aeon.InvalidInputError, match="since 9 is after until 5"):
+            ask(since=9, until=5)
+
+
 def test_refs_and_parent_are_kept(store: Store) -> None:
     concept, first = store.remember("Trieste", role="concept"), store.remember("a")
     id_ = store.remember("b", refs=(n for n in [concept, first]), parent=first)
