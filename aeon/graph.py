@@ -35,7 +35,8 @@ class Edges(NamedTuple):
     kind: NDArray[np.uint32]
 
 
-NO_EDGES = Edges(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint32))
+_NO_IDS = np.empty(0, np.uint64)
+NO_EDGES = Edges(_NO_IDS, _NO_IDS, np.empty(0, np.uint32))
 
 
 class Link:
@@ -68,6 +69,8 @@ class Graph:
         self._links: dict[int, list[Link]] = {}
         self._links_into: dict[int, list[Link]] = {}
         self._archived: dict[int, list[list[int]]] = {}  # by id: [by, lsn, restored]
+        self.archives_changed = 0  # LSN of the last commit since the generation that archived or restored
+        self._held: tuple[int, Ids] = (-1, _NO_IDS)  # (that LSN, ids that are archived from it on, increasing)
         self.log: list[tuple[int, bytes]] = []  # (LSN, operation) of what a checkpoint has to add to the arena
 
     def _content(self, kind: FileKind, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -156,6 +159,7 @@ class Graph:
         """Take a memory out of recall; False if it is out already."""
         if self.archived_by(id_, lsn) is not None:
             return False
+        self.archives_changed = lsn
         self._archived.setdefault(id_, []).append([by, lsn, 0])
         return True
 
@@ -163,11 +167,13 @@ class Graph:
         """Take a memory back into recall; False if it is in."""
         for record in self._archived.get(id_, ()):
             if not record[2]:
+                self.archives_changed = lsn
                 record[2] = lsn
                 return True
         base = self.base_archived
         for at in _positions(self._archived_ids, id_):
             if not base[at]["restored"]:
+                self.archives_changed = lsn
                 base["restored"][at] = lsn
                 return True
         return False
@@ -238,17 +244,15 @@ class Graph:
 
     def archived_mask(self, ids: Ids, lsn: int) -> NDArray[np.bool_]:
         """Which of `ids` are archived at `lsn`: bool[n]."""
-        out = np.zeros(len(ids), bool)
-        base = self.base_archived
-        if len(base):
-            held = base[(base["lsn"] <= lsn) & ((base["restored"] == 0) | (base["restored"] > lsn))]["id"]
-            out |= np.isin(ids, held)
-        if self._archived:
-            out |= np.fromiter((self._is_archived_since(id_, lsn) for id_ in ids.tolist()), bool, len(ids))
-        return out
-
-    def _is_archived_since(self, id_: int, lsn: int) -> bool:
-        return any(since <= lsn and (not back or back > lsn) for _, since, back in self._archived.get(id_, ()))
+        changed, (known, held) = self.archives_changed, self._held
+        if known != changed or lsn < changed:
+            held = _held_at(self.all_archived(lsn))
+            if lsn >= changed:  # it is so until something is archived or restored
+                self._held = (changed, held)
+        if not len(held):
+            return np.zeros(len(ids), bool)
+        found: NDArray[np.bool_] = held[np.minimum(np.searchsorted(held, ids), len(held) - 1)] == ids
+        return found
 
     # -- for a checkpoint ---------------------------------------------------------------------------------------
 
@@ -282,6 +286,10 @@ class Graph:
         tail = [(id_, *record) for id_, records in since for record in list(records)]
         merged = _as_of(np.concatenate([self.base_archived, np.array(tail, ARCHIVED.dtype)]), lsn, "restored")
         return merged[np.lexsort((merged["lsn"], merged["id"]))]
+
+
+def _held_at(archived: NDArray[Any]) -> Ids:
+    return np.unique(archived["id"][archived["restored"] == 0])
 
 
 def _records_of(links: dict[int, list[Link]]) -> NDArray[Any]:

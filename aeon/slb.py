@@ -3,7 +3,8 @@
 What was asked in a session serves the same session again, in one of three ways; each hit says which (`Hit.answered`):
 
     exact        the same query with the same options: the answer is repeated. Without filters it is carried over to what
-                 was committed since (later rows are scanned, dead ones dropped); with filters nothing may have been.
+                 was committed since (later rows are scanned, dead ones dropped; archiving or restoring anything voids it);
+                 with filters nothing may have been.
     certified    the query is near one whose working set is known: the set's rows are scored anew, and a bound proves that
                  no other row belongs to the answer. Ids, scores and order are those of `recall(..., exact=True)`.
     approximate  the same without the proof: only at a cosine of tau or more. In "auto" tau is where such answers,
@@ -38,7 +39,7 @@ from aeon.errors import ClosedError
 from aeon.intake import check_name
 from aeon.options import SlbMode
 from aeon.probing import RECALL_TARGET
-from aeon.recall import NO_FILTERS, Effort, Filters, as_hits, current_events, recall
+from aeon.recall import NO_FILTERS, Effort, Filters, as_hits, current_events, recall, search_batch
 from aeon.results import Hit
 from aeon.slb_ahead import Ahead
 from aeon.slb_policy import LEAST, Drift, Policy
@@ -182,7 +183,7 @@ class Slb:
                 if not asked % _TIDY_EVERY:
                     self._tidy(session, None)
                 return hits
-        if plain:
+        if plain and not engine.trace.graph.archives:
             found, best = engine.atlas.search_ids(
                 query[None], min(k, view.rows), rows=view.rows, lsn=view.lsn, exact=effort.exact,
                 recall_target=effort.recall_target,
@@ -225,7 +226,9 @@ class Slb:
         if answer.lsn != view.lsn:
             k, ids, scores = answer.k, answer.ids, answer.scores
             later = view.rows - answer.rows
-            if filters is not NO_FILTERS or answer.lsn > view.lsn or later > RING or len(ids) < k or not ids.item(-1):
+            if not engine.trace.graph.archives_changed <= answer.lsn <= view.lsn or filters is not NO_FILTERS:
+                return None
+            if later > RING or len(ids) < k or not ids.item(-1):
                 return None
             trace = engine.trace
             if not all(is_alive(trace, trace.index_of(id_), view.lsn) for id_ in ids.tolist()):
@@ -427,7 +430,7 @@ class Slb:
         elif self._fetched % _AUDIT_EVERY:
             return
         else:
-            best = view.engine.atlas.search(query, k, rows=view.rows, lsn=view.lsn, exact=True)[1]
+            [best] = search_batch(view, query[None], k, NO_FILTERS, Effort(exact=True))[1]
         _, scores, cosine, _ = near.answer(view, query, k, LEAST, prove=False)
         if len(best) == k and cosine >= LEAST:
             self._policy.note_recall(cosine, float(np.count_nonzero(scores >= best[-1])) / k)
@@ -446,7 +449,7 @@ class Slb:
         """Return the cached query nearest to `vector` in a session, with its answer, if its cosine reaches `threshold`.
 
         The primitive of the paper: an answer to another query, not rescored and not proven; at a cosine of 0.85 most of it
-        is wrong for this one. Ids that were forgotten or replaced since are left out. None if nothing is near enough.
+        is wrong for this one. Ids that were forgotten, replaced or archived since are left out. None if nothing is near enough.
         Raises DimensionError, InvalidInputError. Cost: a few microseconds (a scan of 64 float32 vectors).
         """
         if type(vector) is not np.ndarray or vector.dtype != np.float32 or vector.shape != (self._dim,):
@@ -476,8 +479,8 @@ class Slb:
             return None
         ids, scores = answer.ids, answer.scores
         if view.lsn != answer.lsn or (len(ids) and not ids.item(-1)):
-            alive = _alive(view.engine, ids, view.lsn)
-            ids, scores = ids[alive], scores[alive]
+            shown = _alive(view.engine, ids, view.lsn) & ~view.engine.trace.graph.archived_mask(ids, view.lsn)
+            ids, scores = ids[shown], scores[shown]
         return Nearest(cosine, ids, scores)
 
     def _fold(self, state: _Session) -> NDArray[np.float32]:

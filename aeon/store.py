@@ -571,8 +571,7 @@ class Store(Consolidation):
             if asked_in is None:
                 raise InvalidInputError("context of which session? give asked_in= (or session= to search only there)")
             vector, ahead = self.slb.context(view, asked_in, vector, share)
-        # What was archived since an entry was made is no death, so the cache would not see it.
-        if slb == "off" or asked_in is None or (view.engine.trace.graph.archives and not filters.archived):
+        if slb == "off" or asked_in is None:
             hits = recall(view, vector, count, filters, effort)
         else:
             hits = self.slb.recall(view, vector, count, filters, effort, slb, asked_in, ahead)

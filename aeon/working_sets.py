@@ -38,14 +38,18 @@ class WorkingSet:
     def __init__(self, view: View, query: NDArray[np.float32], *, complete: bool) -> None:
         atlas = view.engine.atlas
         found, scores = atlas.search(query, CANDIDATES, rows=view.rows, lsn=view.lsn, exact=complete)
+        outside = math.inf
+        if complete:
+            outside = -math.inf if len(found) < CANDIDATES else float(scores[-1])
+        graph = view.engine.trace.graph
+        if graph.archives:
+            shown = ~graph.archived_mask(atlas.ids(found), view.lsn)
+            found, scores = found[shown], scores[shown]
         prepared, scale = atlas.prepare(query)
         width = padded_dim(atlas.dim)
         packed = np.zeros(width, prepared.dtype)
         packed[: len(prepared)] = prepared[:width]
         self.serial, self.lsn, self.rows, self.complete = view.engine.serial, view.lsn, view.rows, complete
-        outside = math.inf
-        if complete:
-            outside = -math.inf if len(found) < CANDIDATES else float(scores[-1])
         values: dict[str, int] = {
             "center": packed.ctypes.data,
             "candidates": found.ctypes.data,
@@ -72,8 +76,9 @@ class WorkingSet:
         return sum(array.nbytes for array in self._keep) + self.center.nbytes + 600
 
     def serves(self, view: View) -> bool:
-        """Whether it is of the view's engine, not newer than the view, and not much older."""
-        return self.serial == view.engine.serial and self.lsn <= view.lsn and view.rows - self.rows <= _LATER_MAX
+        """Whether it is of the view's engine, not newer than the view, not much older, and nothing was archived since."""
+        engine, changed = view.engine, view.engine.trace.graph.archives_changed
+        return self.serial == engine.serial and changed <= self.lsn <= view.lsn and view.rows - self.rows <= _LATER_MAX
 
     def answer(
         self, view: View, query: NDArray[np.float32], k: int, tau: float, *, prove: bool

@@ -127,14 +127,14 @@ def test_approximate_only_when_asked_for(store: aeon.Store) -> None:
 
 @pytest.mark.parametrize("mode", ("certified", "approximate", "auto"))
 def test_never_stale(store: aeon.Store, mode: Any) -> None:
-    """After each insert, upsert and forget the answer is that of an exact search, however it was given."""
+    """After each insert, upsert, forget, archive and restore the answer is that of an exact search, however it was given."""
     rng = np.random.default_rng(9)
     steady(store, "s", ROWS[2], mode)
     fixed = near(ROWS[2], 0.01, 99)
-    seen = set()
-    for n in range(40):
+    seen, seen_with_archived = set(), set()
+    for n in range(60):
         best = store.recall(fixed, 3, exact=True)
-        match n % 4:
+        match n % 6:
             case 0:
                 store.remember("new", near(ROWS[2], 0.02, n))
             case 1:
@@ -143,12 +143,19 @@ def test_never_stale(store: aeon.Store, mode: Any) -> None:
                 store.remember("newer", near(ROWS[2], 0.02, n), key="k")
             case 3:
                 store.remember("far", rng.standard_normal(DIM))
+            case 4:
+                store.archive([best[0].id, best[2].id])
+            case 5:
+                store.restore(best[0].id if n % 4 else store.trace.archived()[0])
         for query in (fixed, near(ROWS[2], 0.001, n)):
             hits = store.recall(query, asked_in="s", slb=mode)
             seen |= kinds(hits)
+            seen_with_archived |= kinds(hits) if store.trace.archived() else set()
             assert found(hits) == found(store.recall(query, exact=True))
+        nearest = store.slb.lookup("s", fixed)
+        assert nearest is not None and not set(nearest.ids.tolist()) & set(store.trace.archived())
         store.slb.settle(30)
-    assert {"exact", "certified"} <= seen
+    assert {"exact", "certified"} <= seen & seen_with_archived
 
 
 def test_a_new_engine_voids_what_was_known_and_the_old_one_is_let_go(store: aeon.Store) -> None:
