@@ -45,11 +45,13 @@ _CALIBRATION_QUERIES = 512  # their recall varies by 0.2: its mean is known to 0
 _CALIBRATION_BYTES = 12 << 30  # of rows read by one calibration's exact searches
 _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
+_BUILD_ANEW = 2  # and pages are made anew: those that came of splits alone take half as many rows more (decision 11)
 
 _VERIFY_EVERY = 16  # searches, to one chunk: a tenth of a millisecond or two, until all of a store is verified
 _Block = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # ids, codes, scales, deaths
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
+_F32, _U64 = np.dtype(np.float32), np.dtype(np.uint64)
 _NO_ROWS = np.empty(0, np.int64)
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
 
@@ -135,6 +137,7 @@ class Atlas:
         self.selections: dict[
             tuple[Any, ...], tuple[int, NDArray[np.int64]]
         ] = {}  # by filter: (of so many events, rows)
+        self._bitmap: tuple[Any, tuple[int, int, int], NDArray[np.uint8]] | None = None
         self._asked = self._measure_at = 0
         self._local = threading.local()
         self._row_context: RowContext | None = None
@@ -289,7 +292,9 @@ class Atlas:
                 dispatch.kernels.finish_topk(scores[n], found[n], count)
                 counts[n] = count
             return found, scores, counts
-        self._keep_query(queries[0])
+        self._asked += 1
+        if not self._asked % _QUERY_SAMPLE:
+            self._keep_query(queries[0])
         effort = self._effort(recall_target, k, beam)
         if among is not None:
             probes = math.ceil(effort.probes * rows / len(among))
@@ -310,32 +315,43 @@ class Atlas:
         beam: int | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
         """`search_many` as (ids uint64[n, k], cosines float32[n, k]); id 0 and -inf stand where nothing was found."""
-        index = self._index
-        snapshot = None if index is None else index.snapshot
-        if (
-            snapshot is None
-            or among is not None
-            or exact
-            or len(queries) >= _SHARED_FROM
-            or 4 * k > rows
-            or rows > snapshot.reach
-            or not self._all_verified
-            or len(self._ended_after(lsn, rows))
-        ):
-            return self._with_ids(queries, k, *self.search_many(
-                queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target, beam=beam
-            ))  # fmt: skip
-        # The short way of the common case: one kernel call, and nothing in Python for each result.
-        self._keep_query(queries[0])
-        shape = (len(queries), k)
-        scores, found, counts = np.empty(shape, np.float32), np.empty(shape, np.int64), np.zeros(len(queries), np.int64)
-        effort = self._efforts.get((recall_target, k, beam)) or self._effort(recall_target, k, beam)
-        self._search_pages(snapshot, queries, effort, rows, lsn, _ALL, scores, found, counts, True)
-        if not (found.item(-1) if len(queries) == 1 else found[:, -1].all()):  # more pages have to be looked at
-            return self._with_ids(queries, k, *self.search_many(
-                queries, k, rows=rows, lsn=lsn, recall_target=recall_target, beam=beam
-            ))  # fmt: skip
-        return found.view(np.uint64), scores
+        if len(queries) == 1 and among is None and not exact:
+            found = self.search_one(queries[0], k, rows, lsn, recall_target, beam)
+            if found is not None:
+                return found
+        return self._with_ids(queries, k, *self.search_many(
+            queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target, beam=beam
+        ))  # fmt: skip
+
+    def search_one(
+        self, query: NDArray[np.float32], k: int, rows: int, lsn: int, recall_target: float | None,
+        beam: int | None = None,
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]] | None:  # fmt: skip
+        """`search_ids` for one query, float32[dim], C, the short way of the common case: one kernel call and two arrays.
+
+        None if that does not do: no index serves, or it has yet to learn what this target takes, or fewer than k were found.
+        """
+        index, effort = self._index, self._efforts.get((recall_target, k, beam))
+        if index is None or effort is None or not self._all_verified or 4 * k > rows:
+            return None
+        snapshot = index.snapshot
+        # Looked at after the snapshot was taken: what it has lost by then stands here.
+        if rows > snapshot.reach or (self._ended_lsns and len(self._ended_after(lsn, rows))):
+            return None
+        self._asked += 1
+        if not self._asked % _QUERY_SAMPLE:
+            self._keep_query(query)
+        probes, beam, eps0 = effort
+        if probes >= snapshot.pages:
+            probes, beam = snapshot.pages or 1, snapshot.groups or 1
+        shape = (1, k)
+        scores, ids = np.empty(shape, _F32), np.empty(shape, _U64)
+        found = dispatch.kernels.search_one(snapshot.ctx, query, rows, lsn, probes, beam, eps0, scores, ids)
+        if found == k:
+            return ids, scores
+        if found < 0:
+            raise refuse_vector(query[None], 0, "query")
+        return None
 
     def _with_ids(
         self, queries: NDArray[np.float32], k: int, found: NDArray[np.int64], scores: NDArray[np.float32],
@@ -396,7 +412,7 @@ class Atlas:
         stop = min(rows, snapshot.reach)
         # Looked at after the snapshot was taken: what it has lost by then stands here.
         ended = self._ended_after(lsn, stop)
-        allowed = _ALL if among is None else _bitmap(among, rows)
+        allowed = _ALL if among is None else self._bitmap_of(among, rows)
         scanned_from, scanned = stop, among
         if len(ended):
             if among is not None:
@@ -417,10 +433,20 @@ class Atlas:
                 self._verify_rows(found[n, : counts[n]])
             self._verify_some()
 
+    def _bitmap_of(self, among: NDArray[np.int64], rows: int) -> NDArray[np.uint8]:
+        """`_bitmap`, or the one of the search before: a filter that is asked again gives a view of the same array."""
+        owner = among if among.base is None else among.base
+        key, kept = (among.__array_interface__["data"][0], len(among), rows), self._bitmap
+        if kept is not None and kept[0] is owner and kept[1] == key:
+            return kept[2]
+        allowed = _bitmap(among, rows)
+        self._bitmap = owner, key, allowed
+        return allowed
+
     def _search_pages(
         self, snapshot: Snapshot, queries: NDArray[np.float32], effort: Effort, rows: int, lsn: int,
         allowed: NDArray[np.uint8], scores: NDArray[np.float32], found: NDArray[np.int64],
-        counts: NDArray[np.int64], ids: bool = False,
+        counts: NDArray[np.int64],
     ) -> None:  # fmt: skip
         """One kernel call; the working memory is this thread's own."""
         local = self._local
@@ -433,7 +459,7 @@ class Atlas:
         if probes >= snapshot.pages:
             probes, beam = snapshot.pages or 1, snapshot.groups or 1
         bad = dispatch.kernels.search_pages(
-            snapshot.ctx, queries, rows, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats, ids
+            snapshot.ctx, queries, rows, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats
         )
         if bad >= 0:
             raise refuse_vector(queries, bad, "query")
@@ -509,15 +535,12 @@ class Atlas:
         return index
 
     def _keep_query(self, query: NDArray[np.float32]) -> None:
-        """Remember some of the queries, and measure the curve with them when it is due."""
-        self._asked += 1
-        if self._asked % _QUERY_SAMPLE:
-            return
+        """Remember a query, and measure the curve with those kept when it is due."""
         kept = self._kept
         if len(kept) < _REAL_QUERIES:
             kept.append(query.copy())
         else:  # a random one goes, so that those kept are spread over many conversations
-            kept[random.randrange(_REAL_QUERIES)] = query.copy()
+            kept[int(random.random() * _REAL_QUERIES)] = query.copy()
         due = self._asked >= self._measure_at or self.codes.count > _GROWTH * self._curve.rows
         if due and len(kept) >= _REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._background.busy:
             self._measure_at = min(2 * self._asked, self._asked + _MEASURE_EVERY)
@@ -602,9 +625,14 @@ class Atlas:
             self._build(stopping)
 
     def warm(self, pause: Callable[[], None]) -> None:
-        """Verify what was mapped, so that no search after a swap has to."""
+        """Verify what was mapped, so that no search after a swap has to.
+
+        Rows are let go of again: the generation before has them in memory, and both at once would be twice the rows.
+        """
         for chunk in range(len(self._verified)):
-            self._verify(chunk * CHUNK_RECORDS, (chunk + 1) * CHUNK_RECORDS)
+            first, end = chunk * CHUNK_RECORDS, (chunk + 1) * CHUNK_RECORDS
+            self._verify(first, end)
+            self._files[FileKind.CODES].let_go(first * self.stride, min(end, self.codes.base_count) * self.stride)
             pause()
         _ = self.deaths, self._all_verified
 
@@ -622,9 +650,19 @@ class Atlas:
             index.insert(index.rows, min(self.codes.count, index.rows + _CATCH_UP_ROWS))
 
     def _calibrate(self, stopping: Callable[[], bool]) -> None:
+        """Measure the curve; if the index has grown a lot by splits, make a new one before."""
         index = self._index
-        if index is not None:
-            self._calibrate_with(index, stopping)
+        if index is None:
+            return
+        if self.codes.count >= _BUILD_ANEW * index.built:
+            anew = PageIndex(self, self.dim, self._seed)
+            if not anew.build(self.codes.count, stop=stopping):
+                return
+            self._catch_up(anew, stopping)
+            if stopping() or self._index is not index:  # given up meanwhile
+                return
+            self._index = index = anew  # before its curve: the old one promises less, and so asks for more
+        self._calibrate_with(index, stopping)
 
     def _calibrate_with(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
         """Measure recall against exact search, on recent queries or else on rows of the store."""

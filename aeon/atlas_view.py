@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,24 @@ from aeon.palace import Group, Page, browse
 from aeon.recall import Effort, search_batch, search_without_hubs
 
 
+class Source(Protocol):
+    """What a search asks of a store, or of a pin."""
+
+    def _view(self) -> View: ...
+    def _effort(self, exact: bool, recall_target: float | None) -> Effort: ...
+
+
+_F32 = np.dtype(np.float32)  # NumPy has one
+_PLAIN = (float, type(None))
+
+
 class AtlasView:
     """The bare vector layer: arrays in, arrays out, no Python object per row."""
 
-    __slots__ = ("_effort", "_view")
+    __slots__ = ("_source",)
 
-    def __init__(self, view: Callable[[], View], effort: Callable[[bool, float | None], Effort]) -> None:
-        self._view = view
-        self._effort = effort
+    def __init__(self, source: Source) -> None:
+        self._source = source
 
     def search(
         self,
@@ -51,9 +61,17 @@ class AtlasView:
         hub_correction : rank by CSLS, 2 * cosine - the mean cosine of a memory and its ten nearest others, so that what
             is near to everything comes less often; scores are that figure. Costs some dozen searches more for a query.
         """
-        view = self._view()
+        view = self._source._view()
+        if (
+            type(vectors) is np.ndarray and type(k) is int and recall_target.__class__ in _PLAIN
+            and session is None and namespace is None and since is None and until is None and roles is None
+            and beam is None and not exact and not hub_correction
+        ):  # fmt: skip
+            found = self._search_one(view, vectors, k, recall_target)
+            if found is not None:
+                return found
         count = intake.check_count(k, "k")
-        effort = self._effort(exact, recall_target)
+        effort = self._source._effort(exact, recall_target)
         if beam is not None:
             effort = effort._replace(beam=intake.check_count(beam, "beam"))
         search = search_without_hubs if hub_correction else search_batch
@@ -62,9 +80,26 @@ class AtlasView:
             intake.make_filters(session, namespace, None, since, until, roles), effort,
         )  # fmt: skip
 
+    def _search_one(
+        self, view: View, vectors: NDArray[Any], k: int, recall_target: float | None
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]] | None:
+        """The short way of one plain query; None if the arguments have to be looked at more closely."""
+        atlas = view.engine.atlas
+        if (
+            vectors.dtype is not _F32
+            or vectors.shape != (atlas.dim,)
+            or vectors.strides != (4,)
+            or view.engine.trace.graph.archives
+        ):
+            return None
+        if recall_target is None:
+            recall_target = self._source._effort(False, None).recall_target
+        # A target or a k that no search was allowed before is not known to the Atlas.
+        return atlas.search_one(vectors, k, view.rows, view.lsn, recall_target)
+
     def groups(self) -> list[Group]:
         """Browse the palace from above: groups of pages, whose `children` are the pages; see `pages`."""
-        return browse(self._view())
+        return browse(self._source._view())
 
     def pages(self) -> list[Page]:
         """Browse the palace: pages of memories that lie near to each other, with centroid, size, medoid and members.
@@ -72,7 +107,7 @@ class AtlasView:
         Without an index (a small store) pages are made for this call, in a second or so. A page is what it was when it was
         asked for, and keeps the memory of that alive. Raises CorruptionError for a damaged row.
         """
-        return [page for group in browse(self._view()) for page in group.children]
+        return [page for group in browse(self._source._view()) for page in group.children]
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until the index holds the rows there are (it is built in the background from 8,192 rows on).
@@ -82,18 +117,18 @@ class AtlasView:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            atlas = self._view().engine.atlas
+            atlas = self._source._view().engine.atlas
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             serves = atlas.settle(left)
             # A generation that was swapped in meanwhile has an index of its own, and the old one's was given up.
-            if self._view().engine.atlas is atlas or left == 0:
+            if self._source._view().engine.atlas is atlas or left == 0:
                 return serves
 
     @property
     def dim(self) -> int:
         """Length of the vectors."""
-        return self._view().engine.atlas.dim
+        return self._source._view().engine.atlas.dim
 
     def __len__(self) -> int:
         """How many rows there are, those of forgotten and replaced memories included."""
-        return self._view().rows
+        return self._source._view().rows

@@ -61,6 +61,9 @@ class View(NamedTuple):
     lsn: int
 
 
+_new_view: Any = tuple.__new__  # every search takes a view, and View(...) costs twice as much
+
+
 class Frozen(NamedTuple):
     """Everything a generation is written from: a view, and the counts of what carries no LSN. Others may go on writing.
 
@@ -118,7 +121,7 @@ class Engine:
     @property
     def view(self) -> View:
         """The newest snapshot."""
-        return View(self, *self._published)
+        return _new_view(View, (self, *self._published))
 
     @property
     def forgotten(self) -> int:

@@ -253,6 +253,17 @@ class OsFile:
             os.close(self._fd)
 
 
+def let_go(mapping: Buffer, start: int, stop: int) -> None:
+    """Take the whole pages of a read-only mapping between two offsets out of the process's memory.
+
+    What was mapped stays so, and comes from the system's cache or the disk when it is touched again. Does nothing where the
+    system has no such call.
+    """
+    first, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > first and isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+
 class OsLock:
     """An advisory lock on an open LOCK file; it goes with the process, whatever kills it."""
 

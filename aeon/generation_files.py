@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.errors import CorruptionError
-from aeon.files import Buffer, FileSystem, write_fully
+from aeon.files import Buffer, FileSystem, let_go, write_fully
 from aeon.format import (
     FILE_HEADER,
     FILE_MAGIC,
@@ -78,6 +78,7 @@ class MappedFile:
             raise CorruptionError(
                 self.path, 0, expected=f"{kind.name} of store {uuid.hex()}", found=f"kind {number} of {owner.hex()}"
             )
+        self._mapping = None if private else buffer  # private pages hold changes
         self.data: NDArray[np.uint8] = np.frombuffer(buffer, np.uint8)[start:]
         if self.record_bytes and len(self.data) != entry.count * self.record_bytes:
             raise CorruptionError(
@@ -95,6 +96,12 @@ class MappedFile:
     def unverified(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """The records without reading them: to append behind, not to believe."""
         return self.data.view(dtype)
+
+    def let_go(self, start: int, stop: int) -> None:
+        """Bytes of `data` that were read and need not stay in memory; they are mapped still."""
+        if self._mapping is not None:
+            begin = data_offset(self.kind)
+            let_go(self._mapping, begin + start, begin + stop)
 
     def content(self) -> NDArray[Any]:
         """The records (structured ndarray, or uint8 bytes); a table is verified on the first call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, l
 PAGE_ROWS = PAGE_BLOCKS * LANES
 GROUP_ROWS = 128
 BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits
+_REFINEMENTS = (
+    1  # rounds of k-means over all rows: a fifth fewer rows scanned at 0.95, more rounds a percent (decision 11)
+)
 PAGE_BLOCKS_MAX = 2048  # a page that cannot be split grows up to here: 65,536 equal rows; then a second one begins
 
 Rows = NDArray[np.int64]
@@ -27,7 +31,8 @@ Rows = NDArray[np.int64]
 def build(index: PageIndex, rows: int, stop: Callable[[], bool]) -> bool:
     """Make pages for the rows below `rows` of an empty index; False if `stop` said so meanwhile.
 
-    Centroids come from k-means on a sample, in two stages; each row then goes to its nearest page, on two threads.
+    Centroids come from k-means on a sample, in two stages; each row then goes to its nearest page, on two threads, and the
+    centroids to the mean of their rows, in a few rounds.
     """
     live = np.concatenate([
         first + np.flatnonzero(~index._source.dead(np.arange(first, min(first + 65536, rows))))
@@ -43,6 +48,11 @@ def build(index: PageIndex, rows: int, stop: Callable[[], bool]) -> bool:
     if stop():
         return False
     _seed(index, centroids, members)
+    for _ in range(_REFINEMENTS):
+        sums = np.zeros((index._slots.count, index.dim), np.float32)
+        if _assign(index, live, stop, sums) is None:
+            return False
+        _move(index, sums)
     owners = _assign(index, live, stop)
     return owners is not None and _settle(index, live, owners, rows, stop)
 
@@ -91,12 +101,31 @@ def _new_group(index: PageIndex, members: NDArray[np.int64]) -> None:
         index._split_group(group)
 
 
-def _assign(index: PageIndex, live: Rows, stop: Callable[[], bool]) -> NDArray[np.int64] | None:
-    """The page nearest to each row: int64[n]; None if `stop` said so meanwhile."""
+def _move(index: PageIndex, sums: NDArray[np.float32]) -> None:
+    """Move the empty pages' centroids to the mean of rows whose sums are float32[pages, dim]; group them again."""
+    slots, groups = index._slots, index._groups
+    norms = np.linalg.norm(sums, axis=1)
+    moved = np.flatnonzero(norms > 1e-6)
+    codes, scales = np.empty((len(moved), index.dim), np.int8), np.empty(len(moved), np.float32)
+    dispatch.kernels.quantize(sums[moved], codes, scales)
+    slots.codes[moved], slots.scales[moved] = codes, scales
+    for group in groups.used().tolist():
+        members = index._numbers(groups, group)
+        index._retire_slot(groups, group)
+        _new_group(index, members)
+    index.publish()
+
+
+def _assign(
+    index: PageIndex, live: Rows, stop: Callable[[], bool], sums: NDArray[np.float32] | None = None
+) -> NDArray[np.int64] | None:
+    """The page nearest to each row: int64[n]; None if `stop` said so meanwhile.
+
+    sums : float32[pages, dim]; the rows of each page are added.
+    """
     block = 2048
     owners = np.empty(len(live), np.int64)
-    snapshot = index.snapshot
-
+    snapshot, adding = index.snapshot, threading.Lock()
     starts = iter(range(0, len(live), block))  # shared by both threads; `next` is one step under the GIL
 
     def run() -> None:
@@ -106,11 +135,18 @@ def _assign(index: PageIndex, live: Rows, stop: Callable[[], bool]) -> NDArray[n
                 return
             rows = live[first : first + block]
             scores, slots = np.empty((len(rows), 1), np.float32), np.empty((len(rows), 1), np.int64)
+            vectors = index._source.unit_rows(rows)[0]
             dispatch.kernels.nearest_pages(
-                snapshot.ctx, index._source.unit_rows(rows)[0], 8, 2.5, scratch, scores, slots,
-                np.empty(len(rows), np.int64),
-            )  # fmt: skip
+                snapshot.ctx, vectors, 8, 2.5, scratch, scores, slots, np.empty(len(rows), np.int64)
+            )
             owners[first : first + block] = slots[:, 0]
+            if sums is not None:
+                order = np.argsort(slots[:, 0], kind="stable")
+                pages = slots[order, 0]
+                begins = np.flatnonzero(np.diff(pages, prepend=-1))
+                part = np.add.reduceat(vectors[order], begins, axis=0)
+                with adding:
+                    sums[pages[begins]] += part
 
     in_two(run)
     return None if stop() else owners

@@ -102,6 +102,7 @@ class PageIndex:
         self._deaths = 0
         self._sweep_at = 0
         self.rows = 0  # rows below it are in pages, but for those that have ended
+        self.built = 0  # so many were there when all pages were made at once, or came from a file
         self.counters = IndexCounters()
         self.snapshot = self._make_snapshot()
 
@@ -466,6 +467,7 @@ class PageIndex:
 
     def build(self, rows: int, *, stop: Callable[[], bool] = lambda: False) -> bool:
         """Make pages for the rows below `rows` of an empty index; False if `stop` said so meanwhile. See `page_building`."""
+        self.built = rows
         return page_building.build(self, rows, stop)
 
     # -- on disk ------------------------------------------------------------------------------------------------
@@ -492,7 +494,7 @@ class PageIndex:
             level.count = level.live = count
         for group in range(len(groups.slots)):
             self._slots.parents[self._numbers(self._groups, group)] = group
-        self.rows = rows
+        self.rows = self.built = rows
         self.publish()
 
     # -- looking at it ------------------------------------------------------------------------------------------

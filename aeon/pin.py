@@ -6,7 +6,7 @@ when nothing refers to it any more; so no view can point at memory that is not t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from aeon.atlas_view import AtlasView
 from aeon.engine import View, find
 from aeon.errors import ClosedError
 from aeon.intake import check_id
+from aeon.recall import Effort
 from aeon.results import Hit, Memory
 
 if TYPE_CHECKING:
@@ -48,6 +49,18 @@ class RowBlock:
         return len(self.ids)
 
 
+class _Held:
+    """A view that stays, for an `AtlasView`: it outlives the pin."""
+
+    __slots__ = ("_effort", "_held")
+
+    def __init__(self, view: View, effort: Callable[[bool, float | None], Effort]) -> None:
+        self._held, self._effort = view, effort
+
+    def _view(self) -> View:
+        return self._held
+
+
 class Pin:
     """A snapshot: what is written, compacted or swapped meanwhile does not show. Made by `Store.pin`; a context manager.
 
@@ -74,8 +87,7 @@ class Pin:
     @property
     def atlas(self) -> AtlasView:
         """The bare vector layer of the snapshot."""
-        view = self._view
-        return AtlasView(lambda: view, self._store._effort)
+        return AtlasView(_Held(self._view, self._store._effort))
 
     def recall(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
         """See `Store.recall`."""

@@ -95,9 +95,7 @@ class Store(Consolidation):
     @property
     def atlas(self) -> AtlasView:
         """The bare vector layer."""
-        return AtlasView(
-            self._view, self._effort
-        )  # made anew: a store that is let go is gone at once, with its descriptors
+        return AtlasView(self)  # made anew: a store that is let go is gone at once, with its descriptors
 
     @property
     def trace(self) -> TraceView:

@@ -357,9 +357,14 @@ class Trace:
             self._verified[chunk] = True
 
     def warm(self, pause: Callable[[], None]) -> None:
-        """Verify what was mapped, so that nobody has to later; `pause` is called between the pieces."""
+        """Verify what was mapped, so that nobody has to later; `pause` is called between the pieces.
+
+        Events are let go of again: the generation before has them in memory.
+        """
         for chunk in np.flatnonzero(~self._verified).tolist():
             self._verify_chunks(np.array([chunk]))
+            first, end = chunk * CHUNK_RECORDS, min((chunk + 1) * CHUNK_RECORDS, self.events.base_count)
+            self._files[FileKind.EVENTS].let_go(first * _EVENT_BYTES, end * _EVENT_BYTES)
             pause()
         for touch in (
             lambda: self.deaths, lambda: self.names, lambda: self.base_sessions, lambda: self.base_postings,

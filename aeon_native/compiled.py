@@ -17,7 +17,7 @@ from .int8 import (
 )
 from .page_writing import clear_lanes, closer_rows, copy_lanes, encode_lanes, insert_rows
 from .scan import finish_topk, gather_f32, gather_int8, scan_f32, scan_int8
-from .sketch import nearest_pages, rotate_rows, search_pages
+from .sketch import nearest_pages, rotate_rows, search_one, search_pages
 from .working_set import likeness, nearest, rescore
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "rows_verify",
     "scan_f32",
     "scan_int8",
+    "search_one",
     "search_pages",
     "split_rows",
 ]

@@ -94,6 +94,18 @@ class Kernels(Protocol):
     def rows_checksum(self, codes: Array, ids: Array, scales: Array, out: Array) -> None: ...
     def rows_verify(self, codes: Array, meta: Array) -> int: ...
     def rotate_rows(self, vectors: Array, signs: Array) -> None: ...
+    def search_one(
+        self,
+        ctx: Array,
+        query: Array,
+        limit: int,
+        lsn: int,
+        probes: int,
+        beam: int,
+        eps0: float,
+        scores: Array,
+        ids: Array,
+    ) -> int: ...
     def search_pages(
         self,
         ctx: Array,
@@ -109,7 +121,6 @@ class Kernels(Protocol):
         rows: Array,
         counts: Array,
         stats: Array,
-        ids: bool = False,
     ) -> int: ...
     def nearest_pages(
         self,

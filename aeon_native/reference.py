@@ -33,6 +33,7 @@ from .reference_pages import (
     insert_rows,
     nearest_pages,
     rotate_rows,
+    search_one,
     search_pages,
     split_rows,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "rows_verify",
     "scan_f32",
     "scan_int8",
+    "search_one",
     "search_pages",
     "split_rows",
 ]

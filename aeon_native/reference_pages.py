@@ -23,6 +23,7 @@ __all__ = [
     "insert_rows",
     "nearest_pages",
     "rotate_rows",
+    "search_one",
     "search_pages",
     "split_rows",
 ]
@@ -183,7 +184,7 @@ def _row_scores(ctx: Array, query: _Query, rows: Array, scales: Array) -> Array:
 
 def search_pages(
     ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
-    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array, ids: bool = False,
+    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
 ) -> int:  # fmt: skip
     """Offer the rows of the nearest pages, and those that are in none yet, to the top k of each query, and sort it.
 
@@ -197,7 +198,6 @@ def search_pages(
     scores, rows, counts : float32[n, k], int64[n, k], int64[n], C, state: what `scan_int8` left, or counts of 0;
               then best first, and not to be offered more
     stats   : int64[3], C; pages, blocks and rows scored are added
-    ids     : put ids in the place of row numbers, and id 0 and score -inf behind the count
 
     Returns -1, or the index of a query that has no direction. Scores are those of `scan_int8` or `scan_f32`.
     """
@@ -228,10 +228,31 @@ def search_pages(
             stats[:3] += (1, len(page), len(chosen))
         reference.finish_topk(scores[n], rows[n], count)
         counts[n] = count
-        if ids:
-            rows[n, :count] = _records(ctx, rows[n, :count])[:, :8].copy().view(np.int64)[:, 0]
-            scores[n, count:], rows[n, count:] = -np.inf, 0
     return -1
+
+
+def search_one(
+    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, scores: Array, ids: Array
+) -> int:
+    """`search_pages` for one query among all rows, with ids in the place of row numbers.
+
+    ctx, limit, lsn, probes, beam, eps0 : as there
+    query       : float32[d], C, read-only; d <= dim
+    scores, ids : float32[1, k], uint64[1, k], C, written: best first, then score -inf and id 0
+
+    Returns how many were found, -1 if the query has no direction; then what was written means nothing.
+    """
+    rows, counts = np.empty(ids.shape, np.int64), np.zeros(1, np.int64)
+    none = np.empty(0, np.uint8)
+    bad = search_pages(
+        ctx, query[None], limit, lsn, probes, beam, eps0, none, none, scores, rows, counts, np.zeros(3, np.int64)
+    )
+    if bad >= 0:
+        return -1
+    count = int(counts[0])
+    ids[0, :count] = _records(ctx, rows[0, :count])[:, :8].copy().view(np.uint64)[:, 0]
+    scores[0, count:], ids[0, count:] = -np.inf, 0
+    return count
 
 
 def _records(ctx: Array, rows: Array) -> Array:

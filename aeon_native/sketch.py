@@ -59,7 +59,7 @@ _BASE_COUNT, _ROW_BASE, _ROW_CHUNKS = FIELD["base_count"], FIELD["row_base"], FI
 _DEATH_BASE, _DEATH_CHUNKS, _CHUNK_SHIFT = FIELD["death_base"], FIELD["death_chunks"], FIELD["chunk_shift"]
 _REACH, _RECORD_BASE, _RECORD_CHUNKS = FIELD["reach"], FIELD["record_base"], FIELD["record_chunks"]
 _CTX_SHAPE = (len(FIELDS),)
-_INT64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.float32, np.uint8))  # NumPy has one of each
+_INT64, _U64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.uint64, np.float32, np.uint8))  # NumPy has one of each
 
 _INF_BITS = np.uint32(0x7F800000)
 _ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
@@ -458,14 +458,34 @@ def _scan_pages(
 _CTX, _VECTORS, _SCRATCH = array(types.int64, 1), array(types.float32, 2), array(types.uint8, 1, True)
 
 
+@helper
+def _search_query(
+    ctx, vector, dim, s, limit, lsn, probes, beam, eps0, allowed, filtered, integers, floats, scores, rows, count, stats
+):
+    """Offer what one query finds to its top k and sort it; how many it holds, -1 if the query has no direction."""
+    group_scores, near_scores = floats[:beam], floats[beam : beam + probes]
+    group_slots, near_slots, keys = integers[:beam], integers[beam : beam + probes], integers[beam + probes :]
+    prepared = _prepare(ctx, vector, dim, s)
+    if prepared[0] == np.float32(0):
+        return -1
+    if ctx[_ROWS] < limit:
+        count = _scan_tail(ctx, s, prepared[0], prepared[1], limit, lsn, allowed, filtered, scores, rows, count)
+    groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
+    near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, near_scores, near_slots)
+    return _scan_pages(
+        ctx, s, prepared, eps0, near, near_scores, near_slots, min(limit, ctx[_ROWS]), lsn, allowed, filtered, scores, rows,
+        count, stats,
+    )  # fmt: skip
+
+
 @kernel(
     types.int64(
         _CTX, _VECTORS, types.int64, types.uint64, types.int64, types.int64, types.float32, array(types.uint8, 1),
         _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True), array(types.int64, 1, True),
-        array(types.int64, 1, True), types.boolean,
+        array(types.int64, 1, True),
     )
 )  # fmt: skip
-def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats, ids):
+def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats):
     n, dim = queries.shape
     k = scores.shape[1]
     if (
@@ -478,43 +498,23 @@ def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch
         or (allowed.shape[0] > 0 and 8 * allowed.shape[0] < min(limit, ctx[_REACH]))
     ):
         return -2
-    s = _aligned(scratch)
-    group_scores, group_slots = np.empty(beam, np.float32), np.empty(beam, np.int64)
-    near_scores, near_slots = np.empty(probes, np.float32), np.empty(probes, np.int64)
-    keys = np.empty(2 * probes + 8, np.int64)
-    limit = min(limit, ctx[_REACH])
-    filtered = allowed.shape[0] > 0
+    integers, floats = np.empty(beam + 3 * probes + 8, np.int64), np.empty(beam + probes, np.float32)
     for i in range(n):
         if not 0 <= counts[i] <= k:
             return -2
-        prepared = _prepare(ctx, address(queries) + np.uintp(4 * dim * i), dim, s)
-        if prepared[0] == np.float32(0):
-            return i
-        count = counts[i]
-        if ctx[_ROWS] < limit:
-            count = _scan_tail(
-                ctx, s, prepared[0], prepared[1], limit, lsn, address(allowed), filtered, scores[i], rows[i], count
-            )
-        groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-        near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, near_scores, near_slots)
-        count = _scan_pages(
-            ctx, s, prepared, eps0, near, near_scores, near_slots, min(limit, ctx[_ROWS]), lsn, address(allowed), filtered,
-            scores[i], rows[i], count, stats,
+        count = _search_query(
+            ctx, address(queries) + np.uintp(4 * dim * i), dim, _aligned(scratch), min(limit, ctx[_REACH]), lsn, probes,
+            beam, eps0, address(allowed), allowed.shape[0] > 0, integers, floats, scores[i], rows[i], counts[i], stats,
         )  # fmt: skip
+        if count < 0:
+            return i
         counts[i] = count
-        if ids:
-            for j in range(count):
-                if not 0 <= rows[i, j] < ctx[_REACH]:
-                    return -2
-                rows[i, j] = load_i64(_record_at(ctx, rows[i, j]))
-            for j in range(count, rows.shape[1]):
-                scores[i, j], rows[i, j] = np.float32(-np.inf), 0
     return -1
 
 
 def search_pages(
     ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
-    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array, ids: bool = False,
+    scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
 ) -> int:  # fmt: skip
     if not (
         ctx.dtype is _INT64
@@ -528,10 +528,53 @@ def search_pages(
     ):
         raise TypeError("search_pages: an array of another type")
     found: int = _search_pages(
-        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats, ids
+        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats
     )
     if found < -1:
-        raise ValueError("search_pages: malformed arguments, or what was found before is not of these rows")
+        raise ValueError("search_pages: malformed arguments")
+    return found
+
+
+# Working memory is the kernel's own here: an argument more costs 40 ns, and `malloc` gives the same warm piece each time.
+
+
+@kernel(
+    types.int64(
+        _CTX, array(types.float32, 1), types.int64, types.uint64, types.int64, types.int64, types.float32,
+        array(types.float32, 2, True), array(types.uint64, 2, True),
+    )
+)  # fmt: skip
+def _search_one(ctx, query, limit, lsn, probes, beam, eps0, scores, ids):
+    k = scores.shape[1]
+    if (
+        ctx.shape[0] != _CTX_SHAPE[0]
+        or not (packed_1d(ctx, 8) and packed_1d(query, 4) and packed_2d(scores, 4) and packed_2d(ids, 8))
+        or not (scores.shape[0] == ids.shape[0] == 1 and ids.shape[1] == k and 0 < query.shape[0] <= ctx[_DIM])
+        or not (probes > 0 and beam > 0)
+    ):
+        return -2
+    lists = beam + 3 * probes + 8
+    integers = np.empty(lists + 3 + k + 2 * ctx[_DIM] + 136, np.int64)
+    stats, rows, scratch = integers[lists : lists + 3], integers[lists + 3 : lists + 3 + k], integers[lists + 3 + k :]
+    count = _search_query(
+        ctx, address(query), query.shape[0], _aligned(scratch), min(limit, ctx[_REACH]), lsn, probes, beam, eps0,
+        np.uintp(0), False, integers[:lists], np.empty(beam + probes, np.float32), scores[0], rows, 0, stats,
+    )  # fmt: skip
+    for j in range(count):
+        ids[0, j] = load_u64(_record_at(ctx, rows[j]))
+    for j in range(max(0, count), k):
+        scores[0, j], ids[0, j] = np.float32(-np.inf), np.uint64(0)
+    return count
+
+
+def search_one(
+    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, scores: Array, ids: Array
+) -> int:
+    if not (ctx.dtype is _INT64 and query.dtype is _F32 and scores.dtype is _F32 and ids.dtype is _U64):
+        raise TypeError("search_one: an array of another type")
+    found: int = _search_one(ctx, query, limit, lsn, probes, beam, eps0, scores, ids)
+    if found < -1:
+        raise ValueError("search_one: malformed arguments")
     return found
 
 

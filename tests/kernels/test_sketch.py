@@ -306,30 +306,25 @@ def test_rows_that_are_in_no_page_yet_are_scanned(int8: bool) -> None:
             assert setting.search(kernels, 150, eps0=1e6, allowed=few, limit=140) == some
 
 
-def test_ids_stand_in_the_place_of_rows() -> None:
-    setting = Setting(64)
+@pytest.mark.parametrize("dim", (1, 64, 100, 4096))
+@pytest.mark.parametrize("rows", (0, 77, 150))
+def test_one_query_is_answered_with_ids(dim: int, rows: int) -> None:
+    setting = Setting(dim)
     setting.end(5, 1)
-    allowed = np.packbits(np.arange(150) < 20, bitorder="little")
-    for k in (5, 30):
+    setting.ctx[FIELD["rows"]] = rows
+    for k, limit in ((5, 150), (30, 20), (1, 0)):
         results = []
         for kernels in BOTH:
-            scores, rows = np.empty((5, k), np.float32), np.empty((5, k), np.int64)
-            kernels.search_pages(
-                setting.ctx, setting.queries, 150, 1, 2, 2, 1e6, allowed, setting.scratch, scores, rows,
-                counts := np.zeros(5, np.int64), np.zeros(3, np.int64), True,
-            )  # fmt: skip
-            assert counts.tolist() == [min(k, 19)] * 5
-            plain = setting.search(kernels, k, lsn=1, eps0=1e6, allowed=allowed)
-            assert [[1000 + 3 * row for _, row in found] for found in plain] == rows[:, : counts[0]].tolist()
-            assert (rows[:, counts[0] :] == 0).all() and np.isneginf(scores[:, counts[0] :]).all()
-            results.append((scores.tolist(), rows.tolist()))
-        assert results[0] == results[1]
-    foreign = np.full((1, 3), 999, np.int64)
-    with pytest.raises(ValueError):
-        compiled.search_pages(
-            setting.ctx, setting.queries[:1], 150, 0, 2, 2, 1.9, np.empty(0, np.uint8), setting.scratch,
-            np.full((1, 3), 2, np.float32), foreign, np.ones(1, np.int64), np.zeros(3, np.int64), True,
-        )  # fmt: skip
+            for n, query in enumerate(setting.queries):
+                scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.uint64)
+                count = kernels.search_one(setting.ctx, query, limit, 1, 2, 2, 1e6, scores, ids)
+                plain = setting.search(kernels, k, lsn=1, eps0=1e6, limit=limit)[n]
+                assert count == len(plain) == min(k, max(0, limit - 1))
+                found = zip(scores[0, :count].tolist(), ids[0, :count].tolist(), strict=True)
+                assert [(score, (id_ - 1000) // 3) for score, id_ in found] == plain
+                assert (ids[0, count:] == 0).all() and np.isneginf(scores[0, count:]).all()
+                results.append((scores.tolist(), ids.tolist()))
+        assert results[:5] == results[5:]
 
 
 def test_a_query_without_direction_is_named() -> None:
@@ -354,6 +349,8 @@ def test_a_query_without_direction_is_named() -> None:
             stats,
         )
         assert kernels.search_pages(*arguments) == 3
+        found = np.empty((1, 4), np.float32), np.empty((1, 4), np.uint64)
+        assert kernels.search_one(setting.ctx, setting.queries[3], 150, 0, 2, 2, 1.9, *found) == -1
 
 
 def test_malformed_arguments_are_refused() -> None:
@@ -371,6 +368,17 @@ def test_malformed_arguments_are_refused() -> None:
         arguments[position] = bad
         with pytest.raises((ValueError, TypeError)):
             compiled.search_pages(*arguments)
+    alone = [setting.ctx, setting.queries[0], 150, 0, 2, 2, 1.9, scores[:1], np.empty((1, 4), np.uint64)]
+    assert compiled.search_one(*alone) == 4
+    for position, bad in (
+        (0, setting.ctx[:-1]), (1, setting.queries[0].astype(np.float64)), (1, np.ones(128, np.float32)[::2]),
+        (1, np.ones(65, np.float32)), (4, 0), (5, 0), (7, scores[:1, :2]), (8, rows[:1]),
+        (8, np.empty((2, 4), np.uint64)),
+    ):  # fmt: skip
+        arguments = list(alone)
+        arguments[position] = bad
+        with pytest.raises((ValueError, TypeError)):
+            compiled.search_one(*arguments)
     with pytest.raises(ValueError):
         compiled.rotate_rows(np.zeros((1, 64), np.float32), np.zeros((3, 64), np.float32))
     with pytest.raises(TypeError):

@@ -17,6 +17,7 @@ from aeon.background import Background
 from aeon.format import FileKind
 from aeon.probing import UNMEASURED
 from aeon.store import Store
+from aeon_native import dispatch
 
 DIM = 24
 
@@ -74,6 +75,71 @@ def test_the_index_comes_by_itself_and_small_stores_have_none(open_store: Callab
     atlas = settled(store)
     assert atlas.curve.rows and atlas.index.verify() == [] and atlas.index.rows > 2800
     assert recall_of(store, clustered(100, 7)) >= 0.93
+
+
+def test_an_index_that_grew_by_splits_is_made_anew_while_it_is_asked(open_store: Callable[..., Store]) -> None:
+    store = open_store(DIM)
+    fill(store, clustered(1500))
+    atlas = settled(store)
+    grown = atlas.index
+    fill(store, clustered(2500, 1))
+    assert atlas.settle(60) and atlas.index is grown and grown.rows > 2 * grown.built
+    for n, query in enumerate(clustered(2000, 4)):
+        store.atlas.search(query)
+        if n % 100 == 0:
+            id_ = store.remember(f"meanwhile {n}", query)
+            assert store.atlas.search(query, 1)[0].item() == id_
+        atlas._background.wait(60)
+    assert atlas.index is not grown and atlas.index.built >= 4000 and not atlas._background.error
+    assert atlas.index.verify() == [] and atlas.codes.count - atlas.index.rows < 64
+    assert recall_of(store, clustered(300, 11)) >= 0.93
+
+
+def test_what_a_filtered_search_costs_falls_with_the_rows_allowed(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: rows whose sketch or code is looked at. Few allowed rows are scored one by one; of many, pages."""
+    atlas, view = filled._engine.atlas, filled._view()
+    order = np.random.default_rng(5).permutation(view.rows)
+    gathered = []
+    kernels = dispatch.kernels
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(kernels, name)
+
+        def gather_int8(self, *arguments: Any) -> int:
+            gathered.append(len(arguments[6]))
+            return kernels.gather_int8(*arguments)
+
+    monkeypatch.setattr(dispatch, "kernels", Counting())
+    queries, costs = clustered(20, 6), {}
+    for count in (view.rows, 2000, 1000, 400, 240, 100, 30, 10, 1):
+        among = np.sort(order[:count])
+        gathered.clear()
+        atlas.search_many(clustered(1), 10, rows=view.rows, lsn=view.lsn)  # this thread's counters are there
+        before = atlas._local.stats.copy()
+        for query in queries:
+            atlas.search(query, 10, rows=view.rows, lsn=view.lsn, among=among)
+        _, blocks, scored = (atlas._local.stats - before).tolist()
+        costs[count] = (32 * blocks + scored + sum(gathered)) / len(queries)
+    assert [costs[count] for count in (100, 30, 10, 1)] == [100, 30, 10, 1]
+    assert costs[240] == 240  # less than a sixteenth: nearly every page would be looked at
+    assert max(costs.values()) <= 1.5 * view.rows  # every sketch, padding included, and few rows behind them
+
+
+def test_rows_allowed_are_made_a_bitmap_once(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    bitmap = atlas_module._bitmap
+    monkeypatch.setattr(atlas_module, "_bitmap", lambda rows, stop: made.append(stop) or bitmap(rows, stop))
+    since = filled.get(2001).timestamp
+    for query in clustered(10, 6):
+        found, _ = filled.atlas.search(query, since=since)
+        exact, _ = filled.atlas.search(query, since=since, exact=True)
+        assert (found > 2000).all() and len(set(found[0]) & set(exact[0])) >= 7
+    assert made == [4000]
+    new = filled.remember("new", clustered(1, 6)[0])
+    assert filled.atlas.search(clustered(1, 6)[0], 1, since=since)[0].item() == new and made == [4000, 4001]
 
 
 def test_each_memory_is_found_at_once_after_its_commit(filled: Store) -> None:
