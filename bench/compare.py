@@ -33,7 +33,6 @@ from bench.common import Bench, Result, right, summary, tenth_scores
 K = engines.K
 TARGETS = (0.9, 0.95, 0.99)
 SHOWN_FROM = 0.85  # settings that find less are not worth their speed
-_PASS_SECONDS = 0.7  # of one setting in one round: a slow engine answers fewer queries
 _DISTRIBUTIONS = {"faiss": "faiss-cpu", "chroma": "chromadb", "qdrant": "qdrant-client", "aeon": "aeon-memory"}
 
 
@@ -55,6 +54,7 @@ class Contest:
     def __init__(self, base: NDArray[np.float32], queries: NDArray[np.float32], others: NDArray[np.float32]) -> None:
         self.base, self.queries, self.others = base, queries, others
         self.build_threads, self.inner = os.cpu_count() or 1, False
+        self.pass_seconds = 0.7  # of one setting in one round: a slow engine answers fewer queries
         self.kth = tenth_scores(base, queries, K)
         self.settings: list[Setting] = []
         self.build_seconds: dict[str, float] = {}
@@ -84,7 +84,7 @@ class Contest:
         for query in self.queries[:3]:
             one.search(query)
         each = (time.perf_counter() - start) / 3
-        count = min(len(self.queries), max(20, int(2 * _PASS_SECONDS / each)))
+        count = min(len(self.queries), max(20, int(2 * self.pass_seconds / each)))
         hits = 0
         start = time.perf_counter()
         answers = [np.asarray(one.search(query)).reshape(-1)[:K].astype(np.int64) for query in self.queries[:count]]
@@ -111,7 +111,7 @@ class Contest:
             for _ in range(rounds):
                 for one, mine in zip(settings, found, strict=True):
                     one.prepare()
-                    count = min(len(self.queries), max(5, int(_PASS_SECONDS * 1e6 / one.rough_us)))
+                    count = min(len(self.queries), max(5, int(self.pass_seconds * 1e6 / one.rough_us)))
                     for query in self.queries[: min(50, count)]:
                         one.search(query)
                     begin = time.perf_counter()
@@ -152,7 +152,7 @@ def _version(name: str) -> str:
 
 def compare(bench: Bench) -> Iterator[Result]:
     """aeon beside other vector indexes on the real turns: every engine swept, all in turns, recall against exact search."""
-    rows = bench.size(60_012, 5000)
+    rows = bench.size(60_012, 9000)
     if (real := data.dialogue()) is not None:
         base, queries, what = real[1][:rows], real[2], "real turns"
         others = data.unit(np.load(data.FOLDER / "dialogue" / "queries.npy").astype(np.float32)[2000:6000])
@@ -161,6 +161,7 @@ def compare(bench: Bench) -> Iterator[Result]:
         base, queries, others = np.concatenate(list(made.blocks(rows))), made.block(5, 2000), made.block(6, 4000)
         what = "generated"
     contest = Contest(base, queries[: bench.size(1000, 100)], others[: bench.size(4000, 200)])
+    contest.pass_seconds = 0.05 if bench.quick else 0.7
     yield from hold(contest, list(engines.ENGINES), bench.size(5, 2), what)
 
 

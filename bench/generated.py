@@ -86,11 +86,11 @@ class Generated:
             yield self.block(seed + 1000 + at // size, min(size, count - at), at / count)
 
 
-def fitted(dim: int, **habits: float) -> Generated:
-    """The process fitted to the real conversations, or to an imitation where they are not at hand."""
+def fitted(dim: int, every: int = 1, **habits: float) -> Generated:
+    """The process fitted to (every n-th of) the real conversations, or to an imitation where they are not at hand."""
     path = data.FOLDER / "dialogue" / "base.npy"
     real = np.load(path).astype(np.float32) if path.exists() else data.imitation(60_000, 384)
-    return Generated(unit(real), dim, **habits)
+    return Generated(unit(real[::every]), dim, **habits)
 
 
 def statistics(vectors: Vectors, queries: Vectors) -> dict[str, float]:

@@ -29,7 +29,7 @@ def reopen(bench: Bench) -> Iterator[Result]:
         for cache in ("warm", "cold"):
             yield {
                 "metric": "open", "unit": "ms", "rows": count, "dim": 384, "note": "checkpointed", "cache": cache,
-                **_opened(path, cold=cache == "cold"),
+                **_opened(path, bench.size(REPEATS, 2), cold=cache == "cold"),
             }  # fmt: skip
         shutil.rmtree(path)
     commits = bench.size(100_000, 10_000)
@@ -37,10 +37,10 @@ def reopen(bench: Bench) -> Iterator[Result]:
     with aeon.open(path, dim=384, durability="off", checkpoint_log_bytes=0) as store:
         for n in range(commits):
             store.remember(TEXT, bench.rows[n % 20_000], session="bench")
-    yield {"metric": "replay", "unit": "ms", "commits": commits, "dim": 384, **_opened(path, 3)}
+    yield {"metric": "replay", "unit": "ms", "commits": commits, "dim": 384, **_opened(path, bench.size(3, 1))}
 
 
-def _opened(path: str, repeats: int = REPEATS, *, cold: bool = False) -> Result:
+def _opened(path: str, repeats: int, *, cold: bool = False) -> Result:
     times = []
     for _ in range(repeats):
         if cold:
@@ -65,7 +65,7 @@ def start_up(bench: Bench) -> Iterator[Result]:
         "print(spent, sum(hit.score >= float(sys.argv[2]) - 1e-6 for hit in hits))"
     )
     times, found = [], []
-    for _ in range(REPEATS):
+    for _ in range(bench.size(REPEATS, 2)):
         with tempfile.TemporaryDirectory() as cache:
             spent, right = python(code, path, repr(least), AEON_CACHE_DIR=cache).split()
         times.append(float(spent))

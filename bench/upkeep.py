@@ -30,7 +30,7 @@ def compaction(bench: Bench) -> Iterator[Result]:
     count = bench.size(100_000, 20_000)
     for kind, rows in (("texts only", None), ("384 dims", bench.rows)):
         times, pauses = [], []
-        for _ in range(3):
+        for _ in range(bench.size(3, 1)):
             with bench.store(durability="normal", **CALM) as store:
                 _fill(store, rows, count)
                 store.atlas.settle()
@@ -230,7 +230,7 @@ def zero_copy(bench: Bench) -> Iterator[Result]:
             "JSON": ([], lambda: np.array(json.loads(spelt), np.int8)),
         }
         for times, work in ways.values():
-            for _ in range(3):
+            for _ in range(bench.size(3, 1)):
                 start = time.perf_counter_ns()
                 work()
                 times.append(time.perf_counter_ns() - start)

@@ -28,13 +28,13 @@ def remember_single(bench: Bench) -> Iterator[Result]:
     """One memory a commit, one thread, 384 dims, at each durability."""
     sync = machine.fdatasync_us(bench.folder)
     yield {"metric": "fdatasync", "value": sync, "unit": "us", "note": "pwrite + fdatasync of 600 bytes, median of 200"}
-    levels = (("full", bench.size(1000, 300)), ("normal", bench.size(5000, 1000)), ("off", bench.size(5000, 1000)))
+    levels = (("full", bench.size(1000, 100)), ("normal", bench.size(5000, 1000)), ("off", bench.size(5000, 1000)))
     times: dict[str, list[float]] = {name: [] for name, _ in levels}
     single: dict[str, list[float]] = {name: [] for name, _ in levels}
     for _ in range(REPEATS):
         for durability, count in levels:
             with bench.store(durability=durability) as store:
-                _loop(bench, store, 500)
+                _loop(bench, store, bench.size(500, 50))
                 times[durability].append(_loop(bench, store, count))
                 for n in range(count // 2):
                     start = time.perf_counter()
@@ -64,7 +64,7 @@ def log_share(bench: Bench) -> Iterator[Result]:
         shares = []
         Wal.append = timed  # type: ignore[method-assign]
         try:
-            for _ in range(REPEATS if batch == 1 else 5 * REPEATS):
+            for _ in range(REPEATS if batch == 1 else bench.size(5 * REPEATS, REPEATS)):
                 with bench.store(durability="normal") as store:
                     _loop(bench, store, 500)
                     spent[0] = 0.0
@@ -165,7 +165,7 @@ def checkpoint(bench: Bench) -> Iterator[Result]:
     """A checkpoint of everything, and one of 10,000 memories more, at durability full: every file is synced."""
     for count in (10_000,) if bench.quick else (10_000, 100_000):
         first, second = [], []
-        for _ in range(3):
+        for _ in range(bench.size(3, 1)):
             with bench.store(durability="full", checkpoint_log_bytes=0, compact_share=0) as store:
                 for target, into in ((count, first), (10_000, second)):
                     for at in range(0, target, 5000):
