@@ -54,7 +54,7 @@ class Contest:
     def __init__(self, base: NDArray[np.float32], queries: NDArray[np.float32], others: NDArray[np.float32]) -> None:
         self.base, self.queries, self.others = base, queries, others
         self.build_threads, self.inner = os.cpu_count() or 1, False
-        self.pass_seconds = 0.7  # of one setting in one round: a slow engine answers fewer queries
+        self.pass_seconds = 0.3  # of one setting in one round: a slow engine answers fewer queries
         self.kth = tenth_scores(base, queries, K)
         self.settings: list[Setting] = []
         self.build_seconds: dict[str, float] = {}
@@ -124,7 +124,6 @@ class Contest:
 def hold(contest: Contest, peers: list[str], rounds: int, what: str) -> Iterator[Result]:
     """Build, sweep, time, and give a result for each setting worth showing, then one for each engine left out."""
     missing = engines.build(contest, peers)
-    contest.build_threads = 1
     for one in contest.settings:
         contest.look(one)
     chosen = contest.worth_timing()
@@ -161,7 +160,7 @@ def compare(bench: Bench) -> Iterator[Result]:
         base, queries, others = np.concatenate(list(made.blocks(rows))), made.block(5, 2000), made.block(6, 4000)
         what = "generated"
     contest = Contest(base, queries[: bench.size(1000, 100)], others[: bench.size(4000, 200)])
-    contest.pass_seconds = 0.05 if bench.quick else 0.7
+    contest.pass_seconds = 0.05 if bench.quick else 0.3
     yield from hold(contest, list(engines.ENGINES), bench.size(5, 2), what)
 
 

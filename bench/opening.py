@@ -19,7 +19,7 @@ _OPEN = (
 
 def reopen(bench: Bench) -> Iterator[Result]:
     """Open a checkpointed store, and one whose log has to be replayed; each in a process of its own, warm and cold."""
-    for count in (10_000, 50_000) if bench.quick else (10_000, 100_000, 1_000_000):
+    for count in (5_000, 20_000) if bench.quick else (10_000, 100_000, 1_000_000):
         path = bench.path()
         with aeon.open(path, dim=384, durability="off", checkpoint_log_bytes=0) as store:
             for at in range(0, count, 5000):
@@ -32,7 +32,7 @@ def reopen(bench: Bench) -> Iterator[Result]:
                 **_opened(path, bench.size(REPEATS, 2), cold=cache == "cold"),
             }  # fmt: skip
         shutil.rmtree(path)
-    commits = bench.size(100_000, 10_000)
+    commits = bench.size(100_000, 5000)
     path = bench.path()
     with aeon.open(path, dim=384, durability="off", checkpoint_log_bytes=0) as store:
         for n in range(commits):

@@ -48,7 +48,7 @@ python -m bench compare --data PATH                      # your own vectors: .np
   a fifth of duplicates and topics that drift (`bench/generated.py`); where the real ones are missing, an imitation.
 - **Left out.** faiss HNSW and a second hnswlib graph above 200,000 rows, for the time they take to build; lancedb's IVF_PQ,
   which took two minutes to build over 20,000 rows here; settings that find less than 85 %; queries beyond what a slow engine
-  answers in 0.7 s a round. A figure without its recall or its durability is not printed.
+  answers in 0.3 s a round (five at least). A figure without its recall or its durability is not printed.
 """
 
 

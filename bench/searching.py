@@ -102,7 +102,7 @@ def recall_filtered(bench: Bench) -> Iterator[Result]:
 
 def growth(bench: Bench) -> Iterator[Result]:
     """Search and a checkpoint at 10,000, 100,000 and 1,000,000 rows x 384, generated after real turns."""
-    sizes = (10_000, 50_000) if bench.quick else (10_000, 100_000, 1_000_000)
+    sizes = (9_000, 20_000) if bench.quick else (10_000, 100_000, 1_000_000)
     source = generated.fitted(384, every=bench.size(1, 8), duplicates=0.2, drift=1.0)
     queries = source.block(5, 300)
     for count in sizes:

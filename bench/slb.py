@@ -61,15 +61,15 @@ def slb(bench: Bench) -> Iterator[Result]:
         store.atlas.settle()
         time.sleep(bench.size(3, 0))
         yield from _never_slower(store, queries[: bench.size(6000, 300)], names)
-        yield from _repeats(store, queries)
-        count = bench.size(2000, 100)
+        yield from _repeats(store, queries, bench.size(6000, 500))
+        count = bench.size(1500, 100)
         for stream_name, vectors in (("plain", queries), ("blended", blended)):
             truth = [store.atlas.search(vector, K, exact=True) for vector in vectors[:count]]
             for mode in ("certified", "auto"):
                 yield from _answers(store, stream_name, vectors[:count], names, truth, mode)
             yield from _answers(store, stream_name, vectors[:count], names, truth, "certified", exact=True)
             yield from _paper(store, stream_name, vectors[:count], names, truth)
-        yield from _threads(store, queries, blended)
+        yield from _threads(store, queries, blended, bench.size(1500, 100))
 
 
 def _lookup(bench: Bench) -> Iterator[Result]:
@@ -129,10 +129,10 @@ def _never_slower(store: aeon.Store, queries: NDArray[np.float32], names: list[s
         }  # fmt: skip
 
 
-def _repeats(store: aeon.Store, queries: NDArray[np.float32]) -> Iterator[Result]:
+def _repeats(store: aeon.Store, queries: NDArray[np.float32], calls: int) -> Iterator[Result]:
     store.slb.clear()
     times, answered, recall = [], Counter[str](), []
-    for n in range(6000):
+    for n in range(calls):
         start = time.perf_counter_ns()
         hits = store.recall(queries[n % 40], K, asked_in="s", slb="auto")
         spent = (time.perf_counter_ns() - start) / 1e3
@@ -142,7 +142,7 @@ def _repeats(store: aeon.Store, queries: NDArray[np.float32]) -> Iterator[Result
             if n < 400:
                 recall.append(_share(store, queries[n % 40], [hit.score for hit in hits]))
     yield {
-        "metric": "slb_exact", "unit": "us", "rows": len(store), "hit_rate": answered["exact"] / 6000,
+        "metric": "slb_exact", "unit": "us", "rows": len(store), "hit_rate": answered["exact"] / calls,
         "recall@10": float(np.mean(recall)), **latencies(times),
     }  # fmt: skip
 
@@ -234,7 +234,9 @@ def _paper(
         }  # fmt: skip
 
 
-def _threads(store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[np.float32]) -> Iterator[Result]:
+def _threads(
+    store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[np.float32], calls: int
+) -> Iterator[Result]:
     """16 threads, 1,000 sessions: a third repeats, a third plain turns, a third near ones."""
     for mode in ("off", "auto"):
         store.slb.clear()
@@ -244,7 +246,7 @@ def _threads(store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[n
         def work(seed: int, mode: Any = mode, times: Any = times, sampled: Any = sampled) -> None:
             rng = np.random.default_rng(seed)
             mine = []
-            for n in range(1500):
+            for n in range(calls):
                 session = int(rng.integers(0, 1000))
                 vector = (queries[session % 50], queries[int(rng.integers(0, 6000))], blended[session + n % 4])[n % 3]
                 start = time.perf_counter_ns()
@@ -260,7 +262,7 @@ def _threads(store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[n
             worker.start()
         for worker in workers:
             worker.join()
-        rate = 16 * 1500 / (time.perf_counter() - start)
+        rate = 16 * calls / (time.perf_counter() - start)
         every = [value for mine in times for value in mine]
         yield {
             "metric": "slb_threads", "unit": "recalls/s", "value": rate, "mode": mode, "threads": 16, "sessions": 1000,

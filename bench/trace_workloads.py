@@ -96,8 +96,8 @@ def trace_graph(bench: Bench) -> Iterator[Result]:
 
 
 def trace_memory(bench: Bench) -> Iterator[Result]:
-    """Memory of 100,000 sessions of ten events, not yet checkpointed; the operations, which hold the texts, aside."""
-    sessions = bench.size(100_000, 2000)
+    """Memory of 50,000 sessions of ten events, not yet checkpointed; the operations, which hold the texts, aside."""
+    sessions = bench.size(50_000, 2000)
     import resource
     import tracemalloc
 
@@ -123,7 +123,7 @@ def time_blocks(bench: Bench) -> Iterator[Result]:
     if real is not None and not bench.quick:
         _, base, queries, tenth = real
         yield _blocks(bench, base, queries[:300], tenth[:300], "real turns in time order")
-    for count in (30_000,) if bench.quick else (100_000, _EVENTS):
+    for count in (10_000,) if bench.quick else (100_000, _EVENTS):
         rows = bench.rows
         random = np.random.default_rng(2)
         picked = (rows[(np.arange(n, min(n + 20_000, count)) * 7) % len(rows)] for n in range(0, count, 20_000))

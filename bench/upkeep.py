@@ -27,7 +27,7 @@ def _fill(store: aeon.Store, rows: Any, count: int) -> None:
 
 def compaction(bench: Bench) -> Iterator[Result]:
     """Compaction with every sync: 100,000 events down to 50,000; a million rows x 384 with a fifth forgotten."""
-    count = bench.size(100_000, 20_000)
+    count = bench.size(100_000, 10_000)
     for kind, rows in (("texts only", None), ("384 dims", bench.rows)):
         times, pauses = [], []
         for _ in range(bench.size(3, 1)):
