@@ -193,6 +193,7 @@ HEADLINES: tuple[tuple[str, Result], ...] = (
     ("compaction", {"events": 1_000_000}),
     ("pin", {}),
     ("zero_copy", {"note": "a view of the mapping"}),
+    ("vector_bytes", {}),
     ("disk_bytes", {}),
 )
 
