@@ -1,1 +1,1 @@
-"""Benchmarks of aeon: `python -m bench list | run | report`. Tests never assert a time; these carry the figures."""
+"""Benchmarks of aeon: `python -m bench all | list | run | report | compare`. Tests assert no time; these carry the figures."""

@@ -3,6 +3,10 @@
 A cluster is drawn as often as it occurs among the real rows (k-means, one cluster per 60 rows). A vector lies on the way
 between two rows of its cluster, with Gaussian noise along the real principal axes. 768 dims are two such halves from the
 same cluster, the second one weaker, under a random rotation. Queries come from the same process with other seeds.
+
+Two habits of real conversations can be added. `duplicates`: so large a share of the rows are exact copies of rows of the
+same block, a few of them often ("ok, thanks"). `drift`: every cluster has its time; at position t of the whole (0 to 1) a
+cluster with time u is drawn exp(drift * cos(2 pi (u - t))) times as often as it occurs, so that topics come and go.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench import data
 
 Vectors = NDArray[np.float32]
 
@@ -23,10 +29,13 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
 
 
 class Generated:
-    """The process, fitted to real rows float32[n, 384] of norm 1."""
+    """The process, fitted to real rows float32[n, d] of norm 1; dim is d or 2 d."""
 
-    def __init__(self, real: Vectors, dim: int, noise: float | None = None) -> None:
+    def __init__(
+        self, real: Vectors, dim: int, noise: float | None = None, *, duplicates: float = 0.0, drift: float = 0.0
+    ) -> None:
         rng = np.random.default_rng(11)
+        self.duplicates, self.drift = duplicates, drift
         self.real, self.dim = real, dim
         self.noise = _NOISE[dim] if noise is None else noise
         clusters = len(real) // 60
@@ -42,8 +51,9 @@ class Generated:
         residual = real - centroids[owner]
         values, axes = np.linalg.eigh(residual.T @ residual / len(real))
         self._axes = (axes * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
-        mixed = np.linalg.qr(rng.standard_normal((768, 768)))[0]
-        self._rotation = mixed.astype(np.float32)
+        self._times = rng.random(clusters)
+        if dim != real.shape[1]:
+            self._rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
 
     def _half(self, rng: np.random.Generator, cluster: NDArray[np.int64]) -> Vectors:
         size, start = self._sizes[cluster], self._starts[cluster]
@@ -52,19 +62,35 @@ class Generated:
         noise = rng.standard_normal((len(cluster), self._axes.shape[0]), np.float32) @ self._axes
         return unit(a + along * (b - a) + np.float32(self.noise) * noise)
 
-    def block(self, seed: int, count: int) -> Vectors:
-        """float32[count, dim] of norm 1."""
+    def block(self, seed: int, count: int, at: float | None = None) -> Vectors:
+        """float32[count, dim] of norm 1; at: position in the whole, for the drift; None = from all of it, no duplicates."""
         rng = np.random.default_rng(seed)
-        chosen = rng.choice(len(self._sizes), count, p=self._sizes / self._sizes.sum())
-        first = self._half(rng, chosen)
-        if self.dim == self.real.shape[1]:
-            return first
-        return unit(np.concatenate([first, np.float32(0.7) * self._half(rng, chosen)], axis=1) @ self._rotation)
+        weights = self._sizes.astype(np.float64)
+        if at is not None and self.drift:
+            weights *= np.exp(self.drift * np.cos(2 * np.pi * (self._times - at)))
+        chosen = rng.choice(len(self._sizes), count, p=weights / weights.sum())
+        rows = self._half(rng, chosen)
+        if self.dim != self.real.shape[1]:
+            rows = unit(np.concatenate([rows, np.float32(0.7) * self._half(rng, chosen)], axis=1) @ self._rotation)
+        copies = int(self.duplicates * count) if at is not None else 0
+        if copies:
+            order = rng.permutation(count)
+            # The square of a uniform number: few rows have many copies, most have none.
+            originals = order[copies + (rng.random(copies) ** 2 * (count - copies)).astype(np.int64)]
+            rows[order[:copies]] = rows[originals]
+        return rows
 
     def blocks(self, count: int, seed: int = 0, size: int = 50_000) -> Iterator[Vectors]:
         """`count` vectors in blocks."""
         for at in range(0, count, size):
-            yield self.block(seed + 1000 + at // size, min(size, count - at))
+            yield self.block(seed + 1000 + at // size, min(size, count - at), at / count)
+
+
+def fitted(dim: int, every: int = 1, **habits: float) -> Generated:
+    """The process fitted to (every n-th of) the real conversations, or to an imitation where they are not at hand."""
+    path = data.FOLDER / "dialogue" / "base.npy"
+    real = np.load(path).astype(np.float32) if path.exists() else data.imitation(60_000, 384)
+    return Generated(unit(real[::every]), dim, **habits)
 
 
 def statistics(vectors: Vectors, queries: Vectors) -> dict[str, float]:
@@ -94,15 +120,15 @@ def statistics(vectors: Vectors, queries: Vectors) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """Print the statistics of real and of generated vectors side by side."""
-    from bench import data
-
     folder = data.FOLDER / "dialogue"
     real, queries = (unit(np.load(folder / f"{name}.npy").astype(np.float32)) for name in ("base", "queries"))
     columns = {"real x 384": statistics(real, queries[:2000])}
-    for dim in (384, 768):
-        made = Generated(real, dim)
-        rows = np.concatenate(list(made.blocks(len(real))))
-        columns[f"generated x {dim}"] = statistics(rows, made.block(5, 2000))
+    for name, made in (
+        ("generated x 384", Generated(real, 384)),
+        ("with duplicates and drift", Generated(real, 384, duplicates=0.2, drift=1.0)),
+        ("generated x 768", Generated(real, 768)),
+    ):
+        columns[name] = statistics(np.concatenate(list(made.blocks(len(real)))), made.block(5, 2000))
     print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name in columns["real x 384"]:
         print(f"| {name} | " + " | ".join(f"{column[name]:.3f}" for column in columns.values()) + " |")

@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ PROBES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 class Rows:
     """INT8 rows in memory, as the index wants them."""
 
-    def __init__(self, generated: Generated, count: int) -> None:
-        self.codes, self.scales = np.zeros((count, padded_dim(generated.dim)), np.int8), np.zeros(count, np.float32)
+    def __init__(self, blocks: Iterable[NDArray[np.float32]], dim: int, count: int) -> None:
+        self.codes, self.scales = np.zeros((count, padded_dim(dim)), np.int8), np.zeros(count, np.float32)
         at = 0
-        for block in generated.blocks(count):
+        for block in blocks:
             dispatch.kernels.quantize(block, self.codes[at : at + len(block)], self.scales[at : at + len(block)])
             at += len(block)
         self.died = np.zeros(count, np.uint64)
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     measured: list[dict[str, float]] = []
     for count in arguments.rows:
         extra = min(6400, count // 4)
-        rows = Rows(generated, count + extra)
+        rows = Rows(generated.blocks(count + extra), arguments.dim, count + extra)
         index = PageIndex(rows, arguments.dim, b"aeon-growth-test")
         begin = time.perf_counter()
         index.build(count)

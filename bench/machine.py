@@ -7,6 +7,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,20 @@ def describe() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "argv": sys.argv[1:],
     }
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """The calling thread on one core, so that it is not moved while it is timed; threads that exist stay where they are."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _cpu() -> str:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import aeon
 from bench import data
+from bench.common import Bench, Result, latencies
 
-Result = dict[str, Any]
 K, BLEND = 10, 8  # results; turns of a blended query
 
 
@@ -43,53 +43,58 @@ def _blended(queries: NDArray[np.float32], names: list[str]) -> NDArray[np.float
     return data.unit(out)
 
 
-def slb(bench: Any) -> Iterator[Result]:
+def slb(bench: Bench) -> Iterator[Result]:
     """The SLB on real dialogues: hits by kind and their recall, against the Atlas; plain, blended, repeats; threads."""
     stream = _stream()
     if stream is None:
         return
     base, queries, names, texts = stream
+    base, texts = base[: bench.size(len(base), 10_000)], texts[: bench.size(len(base), 10_000)]
     blended = _blended(queries, names)
     yield from _lookup(bench)
     with bench.store(durability="off") as store:
         for at in range(0, len(base), 4096):
             store.remember_many(texts[at : at + 4096], base[at : at + 4096])
         store.atlas.settle()
-        for query in queries[:1500]:  # so that the curve is measured before anything is timed
+        for query in queries[: bench.size(1500, 200)]:  # so that the curve is measured before anything is timed
             store.recall(query, K)
-        time.sleep(3)
-        yield from _never_slower(store, queries, names)
-        yield from _repeats(store, queries)
-        count = 1500 if bench.quick else len(queries)
+        store.atlas.settle()
+        time.sleep(bench.size(3, 0))
+        yield from _never_slower(store, queries[: bench.size(6000, 300)], names)
+        yield from _repeats(store, queries, bench.size(6000, 500))
+        count = bench.size(1500, 100)
         for stream_name, vectors in (("plain", queries), ("blended", blended)):
             truth = [store.atlas.search(vector, K, exact=True) for vector in vectors[:count]]
             for mode in ("certified", "auto"):
                 yield from _answers(store, stream_name, vectors[:count], names, truth, mode)
             yield from _answers(store, stream_name, vectors[:count], names, truth, "certified", exact=True)
             yield from _paper(store, stream_name, vectors[:count], names, truth)
-        yield from _threads(store, queries, blended)
+        yield from _threads(store, queries, blended, bench.size(1500, 100))
 
 
-def _lookup(bench: Any) -> Iterator[Result]:
+def _lookup(bench: Bench) -> Iterator[Result]:
     rows = data.imitation(2000, 768)
     with bench.store(768, durability="off") as store:
         store.remember_many(["x"] * 1000, rows[:1000])
         for n in range(64):
             store.recall(rows[n], asked_in="s", slb="certified")
-        times = []
+        times, found = [], []
         for n in range(5000):
             vector = rows[n % 2000]
             start = time.perf_counter_ns()
-            store.slb.lookup("s", vector, 0.85)
+            nearest = store.slb.lookup("s", vector, 0.85)
             times.append((time.perf_counter_ns() - start) / 1e3)
-    yield {"metric": "slb_lookup", "unit": "us", "dim": 768, "entries": 64, **_times(times)}
-
-
-def _times(times: list[float]) -> Result:
-    return {
-        "value": float(np.median(times)), "p99": float(np.percentile(times, 99)), "least": min(times), "most": max(times),
-        "repeats": len(times),
+            best = float((rows[:64] @ vector).max())
+            found.append(best < 0.85 if nearest is None else nearest.cosine >= best - 1e-5)
+    yield {
+        "metric": "slb_lookup", "unit": "us", "dim": 768, "entries": 64, "recall@1": float(np.mean(found)), **latencies(times),
     }  # fmt: skip
+
+
+def _share(store: aeon.Store, vector: NDArray[np.float32], scores: list[float]) -> float:
+    """How much of the exact ten has been found, by score."""
+    least = store.atlas.search(vector, K, exact=True)[1][0, -1]
+    return sum(score >= least for score in scores) / K
 
 
 def _never_slower(store: aeon.Store, queries: NDArray[np.float32], names: list[str]) -> Iterator[Result]:
@@ -109,22 +114,37 @@ def _never_slower(store: aeon.Store, queries: NDArray[np.float32], names: list[s
         for mode, measured in times.items():
             rounds[mode].append(measured)
     best = {mode: np.min(measured, axis=0) for mode, measured in rounds.items()}
+    recall = {
+        mode: float(np.mean([
+            _share(store, query, [hit.score for hit in store.recall(query, K, asked_in=names[n], slb=mode)])
+            for n, query in enumerate(queries[:500])
+        ]))
+        for mode in ("auto", "off")
+    }  # fmt: skip
     for name, q in (("P50", 50), ("P99", 99)):
         on, off = (float(np.percentile(best[mode], q)) for mode in ("auto", "off"))
-        yield {"metric": "slb_overhead", "unit": "%", "value": 100 * (on / off - 1), "of": name, "on": on, "off": off}
+        yield {
+            "metric": "slb_overhead", "unit": "%", "value": 100 * (on / off - 1), "of": name, "on": on, "off": off,
+            "recall@10": recall["auto"], "off_recall@10": recall["off"],
+        }  # fmt: skip
 
 
-def _repeats(store: aeon.Store, queries: NDArray[np.float32]) -> Iterator[Result]:
+def _repeats(store: aeon.Store, queries: NDArray[np.float32], calls: int) -> Iterator[Result]:
     store.slb.clear()
-    times, answered = [], Counter[str]()
-    for n in range(6000):
+    times, answered, recall = [], Counter[str](), []
+    for n in range(calls):
         start = time.perf_counter_ns()
         hits = store.recall(queries[n % 40], K, asked_in="s", slb="auto")
         spent = (time.perf_counter_ns() - start) / 1e3
         answered[hits[0].answered] += 1
         if hits[0].answered == "exact":
             times.append(spent)
-    yield {"metric": "slb_exact", "unit": "us", "rows": 60012, "hit_rate": answered["exact"] / 6000, **_times(times)}
+            if n < 400:
+                recall.append(_share(store, queries[n % 40], [hit.score for hit in hits]))
+    yield {
+        "metric": "slb_exact", "unit": "us", "rows": len(store), "hit_rate": answered["exact"] / calls,
+        "recall@10": float(np.mean(recall)), **latencies(times),
+    }  # fmt: skip
 
 
 def _answers(
@@ -181,7 +201,7 @@ def _answers(
         if len(times.get(kind, [])) >= 50:
             yield {
                 "metric": "slb_hit_time", "unit": "us", "stream": stream, "mode": mode, "exact": exact, "kind": kind,
-                "atlas": float(np.median(atlas[kind])), **_times(times[kind]),
+                "atlas": float(np.median(atlas[kind])), "recall@10": float(np.mean(right[kind])), **latencies(times[kind]),
             }  # fmt: skip
 
 
@@ -214,21 +234,26 @@ def _paper(
         }  # fmt: skip
 
 
-def _threads(store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[np.float32]) -> Iterator[Result]:
+def _threads(
+    store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[np.float32], calls: int
+) -> Iterator[Result]:
     """16 threads, 1,000 sessions: a third repeats, a third plain turns, a third near ones."""
     for mode in ("off", "auto"):
         store.slb.clear()
         times: list[list[float]] = []
+        sampled: list[tuple[NDArray[np.float32], list[float]]] = []
 
-        def work(seed: int, mode: Any = mode, times: list[list[float]] = times) -> None:
+        def work(seed: int, mode: Any = mode, times: Any = times, sampled: Any = sampled) -> None:
             rng = np.random.default_rng(seed)
             mine = []
-            for n in range(1500):
+            for n in range(calls):
                 session = int(rng.integers(0, 1000))
                 vector = (queries[session % 50], queries[int(rng.integers(0, 6000))], blended[session + n % 4])[n % 3]
                 start = time.perf_counter_ns()
-                store.recall(vector, K, asked_in=f"s{session}", slb=mode)
+                hits = store.recall(vector, K, asked_in=f"s{session}", slb=mode)
                 mine.append((time.perf_counter_ns() - start) / 1e3)
+                if n % 50 == 0:
+                    sampled.append((vector, [hit.score for hit in hits]))
             times.append(mine)
 
         workers = [threading.Thread(target=work, args=(seed,)) for seed in range(16)]
@@ -237,9 +262,10 @@ def _threads(store: aeon.Store, queries: NDArray[np.float32], blended: NDArray[n
             worker.start()
         for worker in workers:
             worker.join()
-        rate = 16 * 1500 / (time.perf_counter() - start)
+        rate = 16 * calls / (time.perf_counter() - start)
         every = [value for mine in times for value in mine]
         yield {
             "metric": "slb_threads", "unit": "recalls/s", "value": rate, "mode": mode, "threads": 16, "sessions": 1000,
-            "p50": float(np.median(every)), "p99": float(np.percentile(every, 99)),
+            "recall@10": float(np.mean([_share(store, *one) for one in sampled])),
+            **{name: value for name, value in latencies(every).items() if name.startswith("p")},
         }  # fmt: skip

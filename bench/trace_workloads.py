@@ -6,25 +6,18 @@ import gc
 import shutil
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import aeon
 from aeon.trace import Trace
 from bench import data
-
-if TYPE_CHECKING:
-    from bench.workloads import Bench, Result
+from bench.common import REPEATS, Bench, Result, latencies, summary
 
 _EVENTS = 1_000_000
 _SEEDS = 100  # three hops around so many reach 1,000 events
 _SESSIONS = 10_000
-_REPEATS = 5
-
-
-def _summary(times: list[float]) -> Any:
-    return {"value": float(np.median(times)), "least": min(times), "most": max(times), "repeats": len(times)}
 
 
 def _timed(call: Any, count: int, unit: float = 1e6) -> Any:
@@ -33,12 +26,13 @@ def _timed(call: Any, count: int, unit: float = 1e6) -> Any:
         start = time.perf_counter()
         call(n)
         times.append((time.perf_counter() - start) * unit)
-    return _summary(times)
+    return latencies(times)
 
 
 def trace_append(bench: Bench) -> Iterator[Result]:
     """What the Trace adds to a commit: time inside `Trace.append`, at `normal`, one memory a commit."""
     real, spent = Trace.append, [0.0]
+    count = bench.size(5000, 1000)
 
     def timed(self: Trace, *given: Any, **named: Any) -> int:
         start = time.perf_counter()
@@ -49,22 +43,22 @@ def trace_append(bench: Bench) -> Iterator[Result]:
     times = []
     Trace.append = timed  # type: ignore[method-assign]
     try:
-        for _ in range(_REPEATS):
+        for _ in range(REPEATS):
             with bench.store(durability="normal") as store:
                 for n in range(500):
                     store.remember("warm", session=f"s{n % 50}")
                 spent[0] = 0.0
-                for n in range(5000):
+                for n in range(count):
                     store.remember("And if the train is late again?", session=f"s{n % 50}")
-                times.append(spent[0] / 5000 * 1e6)
+                times.append(spent[0] / count * 1e6)
     finally:
         Trace.append = real  # type: ignore[method-assign]
-    yield {"metric": "trace_append", "unit": "us", "durability": "normal", **_summary(times)}
+    yield {"metric": "trace_append", "unit": "us", "durability": "normal", **summary(times)}
 
 
 def trace_graph(bench: Bench) -> Iterator[Result]:
     """A store of events without vectors, with parents and links, checkpointed: open, history, three hops."""
-    count = _EVENTS // 10 if bench.quick else _EVENTS
+    count = bench.size(_EVENTS, 50_000)
     path, random = bench.path(), np.random.default_rng(1)
     with aeon.open(path, dim=8, durability="off", checkpoint_log_bytes=0) as store:
         for at in range(0, count, 5000):
@@ -72,18 +66,18 @@ def trace_graph(bench: Bench) -> Iterator[Result]:
                 ["And then?"] * 5000, [None] * 5000, session=[f"s{n % _SESSIONS}" for n in range(at, at + 5000)],
                 parents=[None if n < 5000 else n - 4999 for n in range(at, at + 5000)],
             )  # fmt: skip
-        for src in random.integers(1, count, 20_000).tolist():
+        for src in random.integers(1, count, bench.size(20_000, 5000)).tolist():
             near = [src + step for step in random.integers(1, 500, 5).tolist() if src + step <= count]
             if near:
                 store.link(src, near, "leads to")
         store.checkpoint()
     times = []
-    for _ in range(_REPEATS):
+    for _ in range(REPEATS):
         start = time.perf_counter()
         store = aeon.open(path, read_only=True)
         times.append((time.perf_counter() - start) * 1e3)
         store.close()
-    yield {"metric": "trace_open", "unit": "ms", "events": count, **_summary(times)}
+    yield {"metric": "trace_open", "unit": "ms", "events": count, **summary(times)}
     with aeon.open(path, read_only=True) as store:
         store.history("s1", 100)
         yield {
@@ -102,8 +96,8 @@ def trace_graph(bench: Bench) -> Iterator[Result]:
 
 
 def trace_memory(bench: Bench) -> Iterator[Result]:
-    """Memory of 100,000 sessions of ten events, not yet checkpointed; the operations, which hold the texts, aside."""
-    sessions = 10_000 if bench.quick else 100_000
+    """Memory of 50,000 sessions of ten events, not yet checkpointed; the operations, which hold the texts, aside."""
+    sessions = bench.size(50_000, 2000)
     import resource
     import tracemalloc
 
@@ -126,10 +120,10 @@ def trace_memory(bench: Bench) -> Iterator[Result]:
 def time_blocks(bench: Bench) -> Iterator[Result]:
     """The Trace Block Index against a scan of all events: recall on the dialogue turns in time order, speed at 100K and 1M."""
     real = data.dialogue()
-    if real is not None:
+    if real is not None and not bench.quick:
         _, base, queries, tenth = real
         yield _blocks(bench, base, queries[:300], tenth[:300], "real turns in time order")
-    for count in (100_000,) if bench.quick else (100_000, _EVENTS):
+    for count in (10_000,) if bench.quick else (100_000, _EVENTS):
         rows = bench.rows
         random = np.random.default_rng(2)
         picked = (rows[(np.arange(n, min(n + 20_000, count)) * 7) % len(rows)] for n in range(0, count, 20_000))
@@ -181,5 +175,5 @@ def _blocks(bench: Bench, base: Any, queries: Any, tenth: Any, note: str) -> Res
         "recall@10": right["own"] / (10 * len(queries)), "scan_us": median["scan"],
         "over_scan": median["scan"] / median["own"], "blocks_us": median["blocks"],
         "blocks_recall@10": right["blocks"] / (10 * len(queries)), "blocks_over_scan": median["scan"] / median["blocks"],
-        "twentieth_us": median["month"], "first_ms": made, **_summary(times["own"]),
+        "twentieth_us": median["month"], "first_ms": made, **latencies(times["own"]),
     }  # fmt: skip

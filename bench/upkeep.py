@@ -7,23 +7,16 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import aeon
 from bench import data
+from bench.common import Bench, Result, latencies, summary
 
-if TYPE_CHECKING:
-    from bench.workloads import Bench
-
-Result = dict[str, Any]
 TEXT = "And if the train is late again, I would rather take the bus and be there by nine: note "
 CALM: dict[str, Any] = {"checkpoint_log_bytes": 0, "compact_share": 0}
-
-
-def _summary(times: list[float]) -> Result:
-    return {"value": float(np.median(times)), "least": min(times), "most": max(times), "repeats": len(times)}
 
 
 def _fill(store: aeon.Store, rows: Any, count: int) -> None:
@@ -34,19 +27,23 @@ def _fill(store: aeon.Store, rows: Any, count: int) -> None:
 
 def compaction(bench: Bench) -> Iterator[Result]:
     """Compaction with every sync: 100,000 events down to 50,000; a million rows x 384 with a fifth forgotten."""
+    count = bench.size(100_000, 10_000)
     for kind, rows in (("texts only", None), ("384 dims", bench.rows)):
         times, pauses = [], []
-        for _ in range(3):
+        for _ in range(bench.size(3, 1)):
             with bench.store(durability="normal", **CALM) as store:
-                _fill(store, rows, 100_000)
+                _fill(store, rows, count)
                 store.atlas.settle()
                 store.checkpoint()
-                store.forget(list(range(1, 100_001, 2)))
+                store.forget(list(range(1, count + 1, 2)))
                 report = store.compact()
-                assert report.memories == 50_000
+                assert report.memories == count // 2
                 times.append(report.seconds * 1e3)
                 pauses.append(1e6 * max(report.pauses))
-        yield {"metric": "compaction", "unit": "ms", "events": 100_000, "left": 50_000, "note": kind, **_summary(times)}
+        yield {
+            "metric": "compaction", "unit": "ms", "durability": "normal", "events": count, "left": count // 2, "note": kind,
+            **summary(times),
+        }  # fmt: skip
     if bench.quick:
         return
     rows = data.imitation(20_000, 384)
@@ -57,8 +54,8 @@ def compaction(bench: Bench) -> Iterator[Result]:
         store.forget(list(range(1, 1_000_001, 5)))
         report = store.compact()
         yield {
-            "metric": "compaction", "unit": "ms", "events": 1_000_000, "left": 800_000, "note": "384 dims",
-            **_summary([report.seconds * 1e3]),
+            "metric": "compaction", "unit": "ms", "durability": "off", "events": 1_000_000, "left": 800_000, "note": "384 dims",
+            **summary([report.seconds * 1e3]),
         }  # fmt: skip
 
 
@@ -70,12 +67,12 @@ def pauses(bench: Bench) -> Iterator[Result]:
         store.atlas.settle()
         # Upserts, so that the store stays as large as it is, however fast the writer.
         with _busy(lambda n: store.remember(TEXT, bench.rows[n % 20_000], session="writer", key=str(n % 1000))):
-            for _ in range(40):
+            for _ in range(bench.size(40, 5)):
                 report = store.compact()
                 freezes.append(report.pauses[0] * 1e6)
                 swaps.append(report.pauses[1] * 1e6)
     for name, found in (("freeze", freezes), ("swap", swaps)):
-        yield {"metric": "pause", "unit": "us", "note": name, "dim": 384, **_summary(found)}
+        yield {"metric": "pause", "unit": "us", "durability": "normal", "note": name, "dim": 384, **summary(found)}
 
 
 class _busy:
@@ -101,38 +98,47 @@ class _busy:
 
 def readers(bench: Bench) -> Iterator[Result]:
     """Searches of 100,000 rows x 384: while compactions run, beside a busy writer, and on two threads; interleaved."""
+    count, calls = bench.size(100_000, 20_000), bench.size(4000, 500)
     with bench.store(durability="normal", **CALM) as store:
-        _fill(store, bench.rows, 100_000)
+        _fill(store, bench.rows, count)
         store.atlas.settle()
+        conditions = {"rows": count, "dim": 384, "recall@10": _recall(store, bench.rows)}
         quiet: list[float] = []
         during: list[float] = []
         for _ in range(5):
-            quiet += _search_times(store, bench.rows, 4000)
+            quiet += _search_times(store, bench.rows, calls)
             with _busy(lambda _: store.compact()):
-                during += _search_times(store, bench.rows, 4000)
+                during += _search_times(store, bench.rows, calls)
         tail = {name: float(np.percentile(times, 99.9)) for name, times in (("quiet", quiet), ("during", during))}
         yield {
-            "metric": "search_tail", "unit": "us", "rows": 100_000, "dim": 384, "value": tail["during"],
+            "metric": "search_tail", "unit": "us", **conditions, **latencies(during), "value": tail["during"],
             "quiet": tail["quiet"], "ratio": tail["during"] / tail["quiet"], "median": float(np.median(during)),
-            "median_quiet": float(np.median(quiet)), "least": min(during), "most": max(during), "repeats": 5,
+            "median_quiet": float(np.median(quiet)), "repeats": 5,
         }  # fmt: skip
         ones, twos, besides = [], [], []
-        for _ in range(7):
+        for _ in range(bench.size(7, 3)):
             ones.append(_rate(store, bench.rows, 1))
             twos.append(_rate(store, bench.rows, 2))
             with _busy(lambda n: (store.remember(TEXT, bench.rows[n % 20_000]), time.sleep(0.001))):
                 besides.append(_rate(store, bench.rows, 1))
         one = float(np.median(ones))
         yield {
-            "metric": "two_readers",
-            "unit": "searches/s",
-            "over_one": float(np.median(twos)) / one,
-            **_summary(twos),
-        }
-        yield {
-            "metric": "beside_writer", "unit": "searches/s", "over_quiet": float(np.median(besides)) / one,
-            **_summary(besides),
+            "metric": "two_readers", "unit": "searches/s", "threads": 2, **conditions,
+            "over_one": float(np.median(twos)) / one, **summary(twos),
         }  # fmt: skip
+        yield {
+            "metric": "beside_writer", "unit": "searches/s", **conditions, "over_quiet": float(np.median(besides)) / one,
+            **summary(besides),
+        }  # fmt: skip
+
+
+def _recall(store: aeon.Store, rows: Any) -> float:
+    """recall@10 against the exact scan of the same rows."""
+    found = 0
+    for query in rows[:1400:7]:
+        least = store.atlas.search(query, 10, exact=True)[1][0, -1]
+        found += int((store.atlas.search(query, 10)[1][0] >= least - 1e-6).sum())
+    return found / 2000
 
 
 def _search_times(store: aeon.Store, rows: Any, count: int) -> list[float]:
@@ -168,12 +174,13 @@ def pin(bench: Bench) -> Iterator[Result]:
         store.remember_many(["0"] * 1000, rows)
         times: list[list[float]] = [[] for _ in range(15)]
         torn = checked = 0
+        rounds = bench.size(20_000, 2000)
         lock = threading.Lock()
 
         def read(mine: list[float]) -> None:
             nonlocal torn, checked
             clock, bad = time.perf_counter_ns, 0
-            for round_ in range(20_000):
+            for round_ in range(rounds):
                 start = clock()
                 held = store.pin()
                 held.close()
@@ -183,7 +190,7 @@ def pin(bench: Bench) -> Iterator[Result]:
                         bad += any(memory.text != "x" for memory in held.history("writer", 3))
             with lock:
                 torn += bad
-                checked += 200
+                checked += rounds // 100
 
         def write(n: int) -> None:
             store.remember("x", rows[n % 1000], session="writer")
@@ -223,7 +230,7 @@ def zero_copy(bench: Bench) -> Iterator[Result]:
             "JSON": ([], lambda: np.array(json.loads(spelt), np.int8)),
         }
         for times, work in ways.values():
-            for _ in range(3):
+            for _ in range(bench.size(3, 1)):
                 start = time.perf_counter_ns()
                 work()
                 times.append(time.perf_counter_ns() - start)
@@ -232,7 +239,7 @@ def zero_copy(bench: Bench) -> Iterator[Result]:
             "unit": "ns",
             "note": "a view of the mapping",
             "bytes": block.nbytes,
-            **_summary(view),
+            **summary(view),
         }
         for name, (times, _) in ways.items():
-            yield {"metric": "zero_copy", "unit": "ns", "note": name, "bytes": part.nbytes, **_summary(times)}
+            yield {"metric": "zero_copy", "unit": "ns", "note": name, "bytes": part.nbytes, **summary(times)}
