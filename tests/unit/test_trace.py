@@ -120,9 +120,9 @@ def test_ids_are_found_over_gaps(chunk: int, open_store: Any) -> None:
 
 def test_edges_in_order_of_creation(store: Store) -> None:
     a, b, c = store.remember_many(["a", "b", "c"])
-    d = store.remember("d", refs=[c, a, b, a])
+    d = store.remember("d", refs=[c, a, b])
     events = store._engine.trace
-    expected = [(c, EdgeKind.REF), (a, EdgeKind.REF), (b, EdgeKind.REF), (a, EdgeKind.REF)]
+    expected = [(c, EdgeKind.REF), (a, EdgeKind.REF), (b, EdgeKind.REF)]
     assert events.edges_from(d) == expected
     store.checkpoint()
     e = store.remember("e", refs=[d], key="k")
