@@ -254,7 +254,8 @@ class Runner:
     def _carry_out_meanwhile(self, step: Step) -> None:
         """Let the inner steps commit while a generation is written, mapped, and after its MANIFEST counts, before the swap."""
         store = self.store
-        assert store is not None
+        assert store is not None and store._wal is not None
+        wal = store._wal
         upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
         stages = ("preparing", "freezing", "frozen", "writing", "mapping", "counting", "swapping")
         waiting = list(zip(sorted(pick.choices(range(len(stages)), k=len(step.inner))), step.inner, strict=True))
@@ -273,7 +274,13 @@ class Runner:
 
             def at(name: str, stage: int, chance: float = 1.0, *, of: Any = upkeep) -> None:
                 method = getattr(of, name)
-                patch.setattr(of, name, lambda *given, **named: (others(stage, chance), method(*given, **named))[1])
+
+                def after_others(*given: Any, **named: Any) -> Any:
+                    if not wal._lock.locked():  # a purge discards inside `begin_checkpoint`
+                        others(stage, chance)
+                    return method(*given, **named)
+
+                patch.setattr(of, name, after_others)
 
             catch_up = upkeep._catch_up
 
@@ -282,8 +289,8 @@ class Runner:
                 if not store._index_lock.locked() and not pausing:
                     others(6)  # behind all but what is applied under the lock
 
-            at("begin_checkpoint", 0, of=store._wal)  # the next segment is made, and not yet begun
-            at("discard_prepared", 1, of=store._wal)  # the log goes on behind what is to be frozen
+            at("begin_checkpoint", 0, of=wal)  # the next segment is made, and not yet begun
+            at("discard_prepared", 1, of=wal)  # the log goes on behind what is to be frozen
             at("write_generation", 2, of=upkeep_module)
             at("_pause", 3, 0.2)
             at("_build", 4)

@@ -177,6 +177,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.path = self.folder / "agent.aeon"
         self.model = Model()
         self.held: list[tuple[aeon.Memory, Record]] = []
+        self.branched = 0
 
     @initialize()
     def begin(self) -> None:
@@ -335,7 +336,8 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.readable() and len(self.model.branches) < 4)
     @rule(data=st.data())
     def branch(self, data: Any) -> None:
-        name = f"b{len(self.model.branches)}"
+        name = f"b{self.branched}"  # never a name again: a compaction drops branches, and the name stays taken
+        self.branched += 1
         self.model.branches[name] = data.draw(st.sampled_from(self.model.readable()))
         self.store.branch(self.model.branches[name], name)
         self.model.begin(name)
