@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aeon.wal import LogPosition, Wal
 
 PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
-_WORK_S = 100e-6  # pieces of work between two pauses
+_WORK_S = 100e-6  # pieces of work between two pauses, at least
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
 _GIVE_WAY_S = 200e-6  # after each commit while there is more to catch up with: some five are applied in it
 _ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
@@ -65,6 +65,7 @@ class Upkeep:
         self._since: deque[tuple[int, int, bytes]] = deque()
         self._catching_up = False
         self._paused_at = 0.0
+        self._work_s = _WORK_S
         self._sweeping = False
         self._pauses = [0.0, 0.0]  # seconds for which the last run held up writers, at the freeze and at the swap
         self.error = ""  # why the last run by itself ended without a generation
@@ -212,9 +213,11 @@ class Upkeep:
 
     def _breathe(self) -> None:
         now = time.perf_counter()
-        if now - self._paused_at > _WORK_S:
+        if now - self._paused_at > self._work_s:
             time.sleep(PAUSE_S)
             self._paused_at = time.perf_counter()
+            # Beside a thread that computes in Python a pause takes 5 ms: then fewer of them, or this one would hardly get on.
+            self._work_s = max(_WORK_S, (self._paused_at - now) / 4)
 
     def _run(self, store: Store, *, compacting: bool, purging: bool) -> _Done:
         """Carry out one run; returns (the old engine, how many memories were left out, which files were removed)."""
