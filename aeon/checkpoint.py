@@ -50,8 +50,8 @@ from aeon.wal import LogPosition
 from aeon_native import dispatch
 
 # Sizes of one piece of work between two pauses: some hundred microseconds for which readers may have to wait.
-CHUNK_EVENTS = 512  # events that are read, renumbered and written together
-_COPY_BYTES = 1 << 16  # blobs copied together
+CHUNK_EVENTS = 2048  # events that are read, renumbered and written together
+_COPY_BYTES = 1 << 18  # blobs copied together
 _SLICE_OPERATIONS = 8  # operations encoded
 
 _ALWAYS = (FileKind.EDGES, FileKind.REVERSE)  # of the graph's tables: the others only if there is something in them
