@@ -137,7 +137,7 @@ class Atlas:
         self.selections: dict[
             tuple[Any, ...], tuple[int, NDArray[np.int64]]
         ] = {}  # by filter: (of so many events, rows)
-        self._bitmap: tuple[Any, tuple[int, int, int], NDArray[np.uint8]] | None = None
+        self._bitmap: tuple[Any, tuple[Any, ...], NDArray[np.uint8]] | None = None  # of the filter before
         self._asked = self._measure_at = 0
         self._local = threading.local()
         self._row_context: RowContext | None = None
@@ -436,7 +436,7 @@ class Atlas:
     def _bitmap_of(self, among: NDArray[np.int64], rows: int) -> NDArray[np.uint8]:
         """`_bitmap`, or the one of the search before: a filter that is asked again gives a view of the same array."""
         owner = among if among.base is None else among.base
-        key, kept = (among.__array_interface__["data"][0], len(among), rows), self._bitmap
+        key, kept = (among.ctypes.data, among.strides, len(among), rows), self._bitmap
         if kept is not None and kept[0] is owner and kept[1] == key:
             return kept[2]
         allowed = _bitmap(among, rows)

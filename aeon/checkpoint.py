@@ -345,10 +345,8 @@ class _Writer:
     def _encode_blobs(self, tail: Indexes, events: NDArray[Any], writer: ArenaWriter) -> None:
         """Write operations that were in memory."""
         blobs, ids = self._blobs, events["id"].tolist()
-        offsets, encoded = (
-            [],
-            bytearray(),
-        )  # no list of views: the collector would look through the whole process for them
+        # No list of views: the collector would look through the whole process for them.
+        offsets, encoded = [], bytearray()
         for n, at in enumerate(tail.tolist()):
             operation = blobs.tail[at]
             offsets.append(writer.offset + len(encoded))

@@ -20,9 +20,7 @@ PAGE_BLOCKS = 4  # 128 rows: small pages are few rows to look at for a recall, l
 PAGE_ROWS = PAGE_BLOCKS * LANES
 GROUP_ROWS = 128
 BUILD_ROWS = 72  # rows a page when a whole index is built: room for some inserts before the first splits
-_REFINEMENTS = (
-    1  # rounds of k-means over all rows: a fifth fewer rows scanned at 0.95, more rounds a percent (decision 11)
-)
+_REFINEMENTS = 1  # rounds of k-means over all rows: a fifth fewer rows to scan at 0.95; more, a percent (decision 11)
 PAGE_BLOCKS_MAX = 2048  # a page that cannot be split grows up to here: 65,536 equal rows; then a second one begins
 
 Rows = NDArray[np.int64]
