@@ -1,8 +1,9 @@
 """Put each mutant into a copy of aeon and run the crash suite on it: a mutant that passes is a hole in the suite.
 
-    python -m tests.crash.mutate [--only TEXT] [--jobs 2] [--json FILE]
+    python -m tests.crash.mutate [--only TEXT] [--jobs 2]
 
-Exit code 1 if one survives.
+`caught.json` says which test caught each mutant last; it is run first, alone, and the whole suite if it passes this time.
+The file is written anew by every pass. Exit code 1 if a mutant survives.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,19 +31,21 @@ SUITE = (
     "test_repair.py",
     "test_repair_graph.py",
 )
-_LIKELIEST = {  # the file that most likely sees a mutant of a module comes first; all of them run if none does
+CAUGHT = Path(__file__).with_name("caught.json")
+_LIKELIEST = {  # for a mutant that is new: the file that most likely sees it comes first; all of them run if none does
     **dict.fromkeys(("backups", "staging"), "test_copies.py"),
     **dict.fromkeys(("repairing", "salvage", "salvage_blobs", "salvage_log"), "test_repair_graph.py"),
     **dict.fromkeys(("blob_arena", "check", "graph", "salience", "time_blocks", "trace"), "test_damage.py"),
+    **dict.fromkeys(("atlas", "generation_files", "manifest"), "test_damage.py"),
 }
 _SECONDS_MAX = 900  # a mutant that hangs is caught
 
 
-def run_suite(folder: Path, first: str = SUITE[0]) -> tuple[bool, str]:
-    """Run the crash suite of the copy in `folder`; (whether it passed, the line that says what failed)."""
+def run_suite(folder: Path, tests: Sequence[str] = SUITE) -> tuple[bool, str]:
+    """Run `tests` of the copy in `folder`; (whether they passed, the one that failed, or how pytest ended)."""
     command = [
         sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=0", "--tb=no",
-        *(str(folder / "tests" / "crash" / name) for name in sorted(SUITE, key=first.__ne__)),
+        *(str(folder / "tests" / "crash" / name) for name in tests),
     ]  # fmt: skip
     try:
         done = subprocess.run(
@@ -50,8 +54,10 @@ def run_suite(folder: Path, first: str = SUITE[0]) -> tuple[bool, str]:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return False, "it hung"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return done.returncode == 0, failed[0].split(" - ")[0] if failed else done.stdout[-200:]
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return done.returncode == 0, failed[0].split(" - ")[0].partition("tests/crash/")[2] if failed else done.stdout[
+        -200:
+    ]
 
 
 def copy_repository(folder: Path) -> None:
@@ -61,8 +67,8 @@ def copy_repository(folder: Path) -> None:
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
 
 
-def judge(mutant: Mutant) -> tuple[Mutant, bool, str, float]:
-    """Whether the suite catches the mutant, by what, in how many seconds."""
+def judge(mutant: Mutant, last: str) -> tuple[Mutant, bool, str, float]:
+    """Whether the suite catches the mutant, by what, in how many seconds; `last` is the test that did it before, if any."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,7 +78,10 @@ def judge(mutant: Mutant) -> tuple[Mutant, bool, str, float]:
         if source.count(mutant.old) != 1:
             return mutant, False, f"its old text stands {source.count(mutant.old)} times in {path.name}", 0.0
         path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
-        passed, why = run_suite(folder, _LIKELIEST.get(mutant.file, SUITE[0]))
+        passed, why = run_suite(folder, [last]) if last else (True, "")
+        if passed or "::" not in why:  # not by that test, or there is none of that name any more
+            first = _LIKELIEST.get(mutant.file, SUITE[0])
+            passed, why = run_suite(folder, sorted(SUITE, key=first.__ne__))
     return mutant, not passed, why, time.perf_counter() - begin
 
 
@@ -83,7 +92,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", default="", help="mutants whose name or file holds this text")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--json", default="")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:  # a suite that fails without any mutant would "catch" them all
         copy_repository(Path(name))
@@ -92,21 +100,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the suite fails on aeon as it is: {why}")
         return 2
     mutants = [mutant for mutant in MUTANTS if chosen.only in mutant.name or chosen.only == mutant.file]
-    rows = []
+    by = json.loads(CAUGHT.read_text(encoding="utf-8")) if CAUGHT.exists() else {}
+    survived = 0
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        for mutant, caught, why, seconds in pool.map(judge, mutants):
-            rows.append(
-                {"mutant": mutant.name, "file": mutant.file, "caught": caught, "by": why, "seconds": round(seconds)}
-            )
-            print(
-                f"{'caught  ' if caught else 'SURVIVED'} {mutant.file:16} {mutant.name} ({why}, {seconds:.0f} s)",
-                flush=True,
-            )
-    caught = sum(1 for row in rows if row["caught"])
-    print(f"{caught} of {len(rows)} mutants caught")
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return 0 if caught == len(rows) else 1
+        for mutant, caught, why, seconds in pool.map(lambda mutant: judge(mutant, by.get(mutant.name, "")), mutants):
+            verdict = "caught  " if caught else "SURVIVED"
+            print(f"{verdict} {mutant.file:16} {mutant.name} ({why}, {seconds:.0f} s)", flush=True)
+            survived += not caught
+            by[mutant.name] = why if caught else ""
+    print(f"{len(mutants) - survived} of {len(mutants)} mutants caught")
+    lasting = {mutant.name: by[mutant.name] for mutant in MUTANTS if "::" in by.get(mutant.name, "")}
+    CAUGHT.write_text(json.dumps(lasting, indent=1) + "\n", encoding="utf-8")
+    return 1 if survived else 0
 
 
 if __name__ == "__main__":
