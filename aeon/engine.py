@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aeon.atlas import Atlas
 from aeon.blob_arena import BlobArena
 from aeon.errors import CorruptionError, NotFoundError
+from aeon.fields import Fields
 from aeon.files import FileSystem
 from aeon.format import (
     KEY,
@@ -111,6 +112,7 @@ class Engine:
         self.atlas = Atlas(mapped, manifest.dim, manifest.rows, manifest.uuid)
         if self.trace.events.base_count and mapped[FileKind.ROWS].entry.count != mapped[FileKind.CODES].entry.count:
             raise CorruptionError(f"{root}/MANIFEST", 0, expected="as many rows as codes", found=manifest.files)
+        self.fields = Fields()
         self.time_blocks = TimeBlocks(manifest.dim, mapped.get(FileKind.TIME_BLOCKS))
         self.mapped = mapped
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
@@ -150,6 +152,14 @@ class Engine:
         changes = self.keys.changes if "keys" in self.__dict__ else 0
         pages = None if index is None else index.snapshot
         return Frozen(self.view, len(names.sessions), len(names.namespaces), changes, pages)
+
+    def take_over(self, old: Engine, pause: Callable[[], None], is_stopping: Callable[[], bool]) -> None:
+        """Take what the engine of the generation before knows beside its files: the page index, columns of metadata."""
+        self.atlas.take_over(old.atlas, is_stopping)
+        if old.fields.is_empty:
+            return
+        before, ids = old.trace.ids(old.view.events, pause), self.trace.ids(self.view.events, pause)
+        self.fields.take_over(old.fields, np.searchsorted(before, ids), pause)
 
     def warm(self, pause: Callable[[], None]) -> None:
         """Verify what was mapped, so that no reader or writer has to wait for that later."""

@@ -212,6 +212,7 @@ def make_filters(
         if not isinstance(listed, (list, tuple, set, frozenset)):
             raise InvalidInputError(f"roles is a role or a list of roles, not {roles!r}")
         numbers = tuple(check_role(role) for role in listed)
+    compiled = None if where is None else compile_where(where)
     first = None if since is None else as_timestamp(since, "since")
     end = None if until is None else as_timestamp(until, "until")
     if first is not None and end is not None and first > end:
@@ -222,7 +223,7 @@ def make_filters(
         roles=numbers,
         since=first,
         until=end,
-        where=None if where is None else compile_where(where),
+        where=compiled if where else None,  # {} asks for nothing
         archived=bool(archived),
     )
 

@@ -1,7 +1,8 @@
 """Recall: filters applied before ranking, then the Atlas, then hits.
 
-Filters on columns (session, namespace, role, time) choose the events first; their rows are scored exactly. A filter on
-metadata is evaluated on the best-ranked candidates first, in growing batches until k match or none are left.
+Filters choose the rows first, and only those are ranked. A filter on metadata whose fields have no columns yet is asked of
+the best-ranked candidates, in growing batches until k match; if that takes many, the columns are made (`Fields`), and it is
+a filter like the others from then on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _HUB_NEIGHBOURS = 10  # as the paper on CSLS (Conneau et al., 2018) and most who
 _SELECTIONS = 8  # that are kept
 _SELECT_ANEW = 10_000  # events since: then postings are the shorter way
 _FIRST_BATCH = 64  # candidates whose metadata is read first; grows eightfold
+_READ_MAX = 512  # candidates whose metadata is read rather than make columns of its fields
 
 
 class Effort(NamedTuple):
@@ -148,15 +150,15 @@ def recall(
     atlas = engine.atlas
     graph = engine.trace.graph
     hide = not filters.archived and graph.archives
-    among = _rows_among(view, filters)
+    among, doubted = _rows_among(view, filters, make_columns=engine.fields.read > view.events)
     available = view.rows if among is None else len(among)
-    want = min(k if filters.where is None and not hide else max(_FIRST_BATCH, 4 * k), available)
+    want = min(max(_FIRST_BATCH, 4 * k) if doubted or hide else k, available)
     while True:
         ids, scores = atlas.search_ids(
             query[None], want, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
             recall_target=effort.recall_target,
         )  # fmt: skip
-        if filters.where is None and not hide:
+        if not doubted and not hide:
             return as_hits(engine, ids[0], scores[0])
         hits: list[Hit] = []
         found = ids[0]
@@ -166,12 +168,16 @@ def recall(
                 return hits
             if hidden is not None and hidden[n]:
                 continue
-            if filters.where is None or matches(view, engine.trace.index_of(id_), filters.where):
+            engine.fields.read += doubted is not None
+            if not doubted or matches(view, engine.trace.index_of(id_), doubted):
                 hits.append(Hit(engine, id_, score))
                 if len(hits) == k:
                     return hits
         if want >= available:
             return hits
+        if doubted and want >= _READ_MAX:
+            among, doubted = _rows_among(view, filters, make_columns=True)
+            available = view.rows if among is None else len(among)
         want = min(8 * want, available)
 
 
@@ -187,7 +193,7 @@ def search_batch(
 ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Search the Atlas for each row of `queries` float32[n, dim]; (ids uint64[n, k], cosines float32[n, k])."""
     atlas, graph = view.engine.atlas, view.engine.trace.graph
-    among = _rows_among(view, filters)
+    among, _ = _rows_among(view, filters)
     if filters.archived or not graph.archives:
         return atlas.search_ids(
             queries, k, rows=view.rows, lsn=view.lsn, among=among, exact=effort.exact,
@@ -230,7 +236,7 @@ def search_without_hubs(
         "exact": effort.exact,
         "recall_target": effort.recall_target,
     }
-    among = _rows_among(view, filters)
+    among, _ = _rows_among(view, filters)
     found, cosines, counts = atlas.search_many(queries, 4 * k + 30, among=among, beam=effort.beam, **options)
     listed = np.arange(found.shape[1]) < counts[:, None]
     if not filters.archived and view.engine.trace.graph.archives:
@@ -263,48 +269,82 @@ def _rows_of(view: View, indexes: NDArray[np.int64] | None) -> NDArray[np.int64]
     return rows[rows >= 0]
 
 
-def _rows_among(view: View, filters: Filters) -> NDArray[np.int64] | None:
-    """Rows of the events that pass the column filters, increasing; None = all.
+def _rows_among(
+    view: View, filters: Filters, *, make_columns: bool = True
+) -> tuple[NDArray[np.int64] | None, Where | None]:
+    """(Rows of the events that pass the filters, increasing; None = all, what of the filters has yet to be asked of each).
 
     What filters chose lately is kept: columns of an event never change, so only the events since are looked at.
     """
-    if filters is NO_FILTERS or not filters.on_columns:
-        return None
+    if filters is NO_FILTERS:
+        return None, None
+    where, fields = filters.where, view.engine.fields
+    if where is not None and (make_columns or fields.covers(where)):
+        rows = _kept_rows(view, filters, where)
+        if rows is not None:
+            return rows, where if fields.unreadable else None
+    return (_kept_rows(view, filters, None) if filters.on_columns else None), where
+
+
+def _kept_rows(view: View, filters: Filters, where: Where | None) -> NDArray[np.int64] | None:
+    """Rows of the events that pass the filters on columns and `where`; None if that cannot be asked of columns."""
     atlas = view.engine.atlas
-    key = (filters.sessions, filters.namespace, filters.roles, filters.since, filters.until)
+    key = (filters.sessions, filters.namespace, filters.roles, filters.since, filters.until, where)
     events, rows = atlas.selections.get(key, (0, None))
     if rows is None or view.events - events > _SELECT_ANEW:
-        rows = _select_rows(view, filters)
+        rows = _select_rows(view, filters, where)
     elif view.events > events:
-        rows = np.concatenate([rows, _rows_of(view, _select_from(view, filters, events))])
+        later = _rows_of(view, _select_from(view, filters, where, events))
+        rows = None if later is None else np.concatenate([rows, later])
     else:
         return rows[: np.searchsorted(rows, view.rows)]
+    if rows is None:
+        return None
     kept = list(atlas.selections.items())[-_SELECTIONS + 1 :]  # one step under the GIL, as is the assignment
     atlas.selections = {**dict(kept), key: (view.events, rows)}
     return rows
 
 
-def _select_rows(view: View, filters: Filters) -> NDArray[np.int64]:
-    if (
-        filters.sessions is None and filters.roles is None and not filters.namespace
-    ):  # bounded in time, and nothing else
-        engine = view.engine
+def _select_rows(view: View, filters: Filters, where: Where | None) -> NDArray[np.int64] | None:
+    """All rows that pass, of events that ended too."""
+    if where is None and filters.sessions is None and filters.roles is None and not filters.namespace:
+        engine = view.engine  # bounded in time, and by nothing else
         return engine.time_blocks.rows_between(engine.atlas, engine.trace, view.rows, filters.since, filters.until)
-    rows = _rows_of(view, select(view, filters))
-    assert rows is not None
-    return rows
+    indexes = select(view, filters)
+    if where is not None:
+        satisfied = _satisfied(view, where, 0)
+        if satisfied is None:
+            return None
+        indexes = np.flatnonzero(satisfied) if indexes is None else indexes[satisfied[indexes]]
+    return _rows_of(view, indexes)
 
 
-def _select_from(view: View, filters: Filters, first: int) -> NDArray[np.int64]:
+def _select_from(view: View, filters: Filters, where: Where | None, first: int) -> NDArray[np.int64] | None:
     """`select` among the events from `first` on."""
     trace = view.engine.trace
     indexes = np.arange(first, view.events)
+    if where is not None:
+        satisfied = _satisfied(view, where, first)
+        if satisfied is None:
+            return None
+        indexes = indexes[satisfied]
     namespaces = _namespaces(view, filters)
     if filters.sessions is not None:
         numbers = [trace.names.session_numbers.get(name, -1) for name in filters.sessions]
         indexes = indexes[np.isin(trace.take(indexes, "session").astype(np.int64), numbers)]
     keep = _mask(filters, namespaces, len(indexes), lambda field: trace.take(indexes, field))
     return indexes if keep is None else indexes[keep]
+
+
+def _satisfied(view: View, where: Where, first: int) -> NDArray[np.bool_] | None:
+    """Which events from `first` on satisfy `where`; None if it names a field that has no column."""
+    engine = view.engine
+
+    def with_metadata(start: int, stop: int) -> NDArray[np.int64]:
+        runs = [at + np.flatnonzero(run["flags"] & OpFlag.METADATA) for at, run in engine.trace.columns(stop, start)]
+        return np.concatenate(runs) if runs else np.empty(0, np.int64)
+
+    return engine.fields.mask(where, first, view.events, with_metadata, lambda index: engine.extra(index).metadata)
 
 
 def _namespaces(view: View, filters: Filters) -> NDArray[np.uint32] | None:

@@ -192,8 +192,6 @@ class Slb:
             hits = as_hits(engine, ids, scores)
         else:
             hits = recall(view, query, k, filters, effort)
-            if filters.where is not None:  # compared by identity: a repetition would not be recognised
-                return hits
             ids = np.array([hit.id for hit in hits], np.uint64)
             scores = np.array([hit.score for hit in hits], np.float32)
         self._put(session, key, view, k, effort, filters, ids, scores)

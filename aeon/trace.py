@@ -334,10 +334,19 @@ class Trace:
             found=f"{found:#010x}",
         )
 
-    def columns(self, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Iterate over (first index, EVENT[m]) of the events below `stop`, verified."""
+    def columns(self, stop: int, start: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Iterate over (first index, EVENT[m]) of the events from `start` to `stop`, verified."""
         self._verify_chunks(np.flatnonzero(~self._verified))
-        yield from self.events.runs(stop)
+        yield from self.events.runs(stop, start)
+
+    def ids(self, stop: int, pause: Callable[[], None]) -> NDArray[np.uint64]:
+        """Ids of the events below `stop`: uint64[stop]; `pause` is called between the pieces."""
+        ids = np.empty(stop, np.uint64)
+        for first in range(0, stop, CHUNK_RECORDS):
+            for at, run in self.events.runs(min(first + CHUNK_RECORDS, stop), first):
+                ids[at : at + len(run)] = run["id"]
+            pause()
+        return ids
 
     def take(self, indexes: NDArray[np.int64], field: str) -> NDArray[Any]:
         """Copy one field of the events at `indexes`, verified."""

@@ -298,7 +298,7 @@ class Upkeep:
         """Map the new generation, verify it, and apply what came since, until it is a few commits behind."""
         new = Engine(store._files, store._root, manifest)
         new.warm(self._pause)
-        new.atlas.take_over(old.atlas, lambda: self._background.stopping)
+        new.take_over(old, self._pause, lambda: self._background.stopping)
         self._catching_up = True
         for _ in range(_ROUNDS_MAX):
             self._pause()

@@ -23,17 +23,33 @@ inner condition does not. Every other operator needs the field (None is enough),
 from __future__ import annotations
 
 import difflib
+import functools
 import operator
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import msgpack
 
 from aeon.errors import FilterError
 
 Metadata = Mapping[str, Any]
 _Test = Callable[[Metadata], bool]
 _ValueTest = Callable[[Any], bool]
+
+
+class Columns(Protocol):
+    """The values of many memories' fields, as far as `Where.mask` asks; a mask is an ndarray bool[memories]."""
+
+    def mask(self, path: str, test: _ValueTest, scalars: tuple[Any, ...] | None) -> Any:
+        """Whose value at `path` satisfies `test`; with `scalars`, those that equal one of them or are a list with one."""
+
+    def full(self, matching: bool) -> Any:
+        """The same for all."""
+
+
+_Mask = Callable[[Columns], Any]
 
 
 class _Missing:
@@ -54,24 +70,29 @@ _ORDERED: Final = frozenset({"number", "text", "bytes"})
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Where:
     """A compiled filter: immutable, keeps its own copy of the filter's values, safe to share between threads.
 
+    Two are equal if they were compiled from filters that are the same, written in the same order.
+
     fields : every dotted path the filter names.
     required_fields : fields without which nothing matches; sound, not complete (a contradiction requires more).
-    equalities : (path, scalar) pairs that every match satisfies, from conditions AND-ed at the top. An index serving
-        them reads with `read_field`, posts a list under each of its scalars, and keeps `True` apart from `1`.
     """
 
-    fields: frozenset[str]
-    required_fields: frozenset[str]
-    equalities: tuple[tuple[str, Any], ...]
-    _test: _Test = field(repr=False)
+    fields: frozenset[str] = field(compare=False)
+    required_fields: frozenset[str] = field(compare=False)
+    _test: _Test = field(compare=False, repr=False)
+    _mask: _Mask = field(compare=False, repr=False)
+    _packed: object = field(repr=False)
 
     def matches(self, metadata: Metadata | None) -> bool:
         """Whether `metadata` (None is empty) satisfies the filter; never raises on what metadata can hold."""
         return self._test({} if metadata is None else metadata)
+
+    def mask(self, columns: Columns) -> Any:
+        """`matches` for many memories at once, whose fields are read from `columns`."""
+        return self._mask(columns)
 
 
 def compile_where(where: Mapping[str, Any]) -> Where:
@@ -80,7 +101,11 @@ def compile_where(where: Mapping[str, Any]) -> Where:
     Raises FilterError naming the wrong part and what would be right. Cost: linear in the filter's size.
     """
     node = _filter(where, "where", 1)
-    return Where(node.fields, node.required, node.equalities, node.test)
+    try:
+        packed: object = msgpack.packb(where, default=_plain)
+    except (TypeError, ValueError, OverflowError):  # an integer of more than 64 bits: it is equal to itself alone
+        packed = object()
+    return Where(node.fields, node.required, node.test, node.mask, packed)
 
 
 def read_field(metadata: Metadata, path: str) -> Any:
@@ -103,10 +128,10 @@ class _Node:
     """A compiled condition and what is known of it: a missing `required` field makes it false, a `waived` one true."""
 
     test: _Test
+    mask: _Mask
     fields: frozenset[str]
     required: frozenset[str]
     waived: frozenset[str] = _NOTHING
-    equalities: tuple[tuple[str, Any], ...] = ()
 
 
 def _joined(nodes: list[_Node], *, stop: bool) -> _Node:
@@ -121,17 +146,23 @@ def _joined(nodes: list[_Node], *, stop: bool) -> _Node:
                 return stop
         return not stop
 
+    def mask(columns: Columns) -> Any:
+        join = operator.or_ if stop else operator.and_
+        return functools.reduce(join, [node.mask(columns) for node in nodes] or [columns.full(not stop)])
+
     fields = _NOTHING.union(*(node.fields for node in nodes))
     required, waived = [node.required for node in nodes], [node.waived for node in nodes]
     if stop:
-        return _Node(test, fields, fields.intersection(*required), _NOTHING.union(*waived))
-    equalities = tuple(pair for node in nodes for pair in node.equalities)
-    return _Node(test, fields, _NOTHING.union(*required), fields.intersection(*waived), equalities)
+        return _Node(test, mask, fields, fields.intersection(*required), _NOTHING.union(*waived))
+    return _Node(test, mask, fields, _NOTHING.union(*required), fields.intersection(*waived))
 
 
 def _negated(node: _Node) -> _Node:
-    inner = node.test
-    return _Node(lambda metadata: not inner(metadata), node.fields, required=node.waived, waived=node.required)
+    test, mask = node.test, node.mask
+    return _Node(
+        lambda metadata: not test(metadata), lambda columns: ~mask(columns), node.fields, required=node.waived,
+        waived=node.required,
+    )  # fmt: skip
 
 
 def _filter(where: object, at: str, depth: int) -> _Node:
@@ -174,11 +205,14 @@ def _condition(path: str, condition: object, at: str, depth: int) -> _Node:
 
 
 def _operation(path: str, name: str, operand: Any, at: str, depth: int) -> _Node:
-    def on_field(test: _ValueTest, equalities: tuple[tuple[str, Any], ...] = ()) -> _Node:
+    def on_field(test: _ValueTest, scalars: tuple[Any, ...] | None = None) -> _Node:
+        def mask(columns: Columns) -> Any:
+            return columns.mask(path, test, scalars)
+
         names = frozenset({path})
         if "." in path:
-            return _Node(lambda metadata: test(read_field(metadata, path)), names, names, equalities=equalities)
-        return _Node(lambda metadata: test(metadata.get(path, MISSING)), names, names, equalities=equalities)
+            return _Node(lambda metadata: test(read_field(metadata, path)), mask, names, names)
+        return _Node(lambda metadata: test(metadata.get(path, MISSING)), mask, names, names)
 
     if name == "$not":
         if not isinstance(operand, Mapping) or not any(str(key).startswith("$") for key in operand):
@@ -192,13 +226,16 @@ def _operation(path: str, name: str, operand: Any, at: str, depth: int) -> _Node
     if name in ("$in", "$nin"):
         if not isinstance(operand, list | tuple | set | frozenset):
             raise FilterError(f"{at} must be a list, tuple or set of values, not {_shown(operand)}")
-        among = _among([_copied(item, f"{at}[{i}]", depth) for i, item in enumerate(operand)])
-        return on_field(among if name == "$in" else lambda found: found is not MISSING and not among(found))
+        values = [_copied(item, f"{at}[{i}]", depth) for i, item in enumerate(operand)]
+        among = _among(values)
+        if name == "$nin":
+            return on_field(lambda found: found is not MISSING and not among(found))
+        return on_field(among, tuple(values) if all(_kind(value) in _SCALARS for value in values) else None)
     value = _copied(operand, at, depth)
     if name in _ORDERINGS:
         compare, kind = _ORDERINGS[name], _kind(value)
         return on_field(lambda found: kind in _ORDERED and _kind(found) == kind and bool(compare(found, value)))
-    equal = on_field(_equals(value), ((path, value),) if _kind(value) in _SCALARS else ())
+    equal = on_field(_equals(value), (value,) if _kind(value) in _SCALARS else None)
     return equal if name == "$eq" else _negated(equal)
 
 
@@ -234,6 +271,11 @@ def _copied(value: Any, at: str, depth: int) -> Any:
     if kind == "list":
         return [_copied(item, f"{at}[{i}]", depth + 1) for i, item in enumerate(value)]
     return {key: _copied(item, f"{at}[{key!r}]", depth + 1) for key, item in value.items()}
+
+
+def _plain(container: Any) -> Any:
+    """Sets, and mappings that are no dict, as msgpack takes them."""
+    return dict(container) if isinstance(container, Mapping) else list(container)
 
 
 def _unknown_operator(name: str, at: str, known: tuple[str, ...]) -> FilterError:
@@ -281,6 +323,14 @@ def _whole_equal(left: Any, right: Any) -> bool:
     if kind == "list":
         return len(left) == len(right) and all(map(_whole_equal, left, right))
     return len(left) == len(right) and all(key in right and _whole_equal(left[key], right[key]) for key in left)
+
+
+def value_key(value: Any) -> Any:
+    """What is the same for two scalars exactly if no filter tells them apart; None for what is no scalar."""
+    kind = _kind(value)
+    if kind not in _SCALARS:
+        return None
+    return (kind, value) if value == value else (kind, "nan")
 
 
 def _among(values: list[Any]) -> _ValueTest:

@@ -171,6 +171,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.stack.enter_context(mock.patch.object(owner, name, lambda *_: None))
         self.stack.enter_context(mock.patch.object(store.dispatch, "start", lambda: None))
         self.stack.enter_context(mock.patch.object(slb, "AHEAD_FROM_ROWS", 0))
+        self.stack.enter_context(mock.patch.object(recall, "_READ_MAX", 0))
+        self.stack.enter_context(mock.patch.object(recall, "_FIRST_BATCH", 1))
         for owner, name, value in self.limits:
             self.stack.enter_context(mock.patch.object(owner, name, value))
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
