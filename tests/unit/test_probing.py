@@ -1,0 +1,53 @@
+"""The curve of recall: measured with what the searches that read it will use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aeon import probing
+
+RANKED = np.arange(100, 0, -1, dtype=np.float32) / 200  # scores of the exact search, best first
+QUERIES = np.eye(50, dtype=np.float32)
+
+
+def measured(passed_over: float) -> tuple[probing.Curve, Any]:
+    """A curve for a search that misses 1/2 of the rows at one probe, 1/4 at two, ... and more if its bound is narrow."""
+
+    def search(query: NDArray[np.float32], k: int, probes: int, eps0: float) -> NDArray[np.float32]:
+        missing = 0.5 / probes + (passed_over if eps0 == probing.eps0_for(0.9) else 0.0)
+        there = np.random.default_rng([probes, int(query.argmax())]).random(100) >= missing
+        return RANKED[there][:k]
+
+    curve = probing.measure(
+        QUERIES, search, lambda query, k: RANKED[:k], 10_000, 500, real=True, stopping=lambda: False
+    )
+    assert curve is not None
+    return curve, search
+
+
+def recall_at(search: Any, target: float, probes: float) -> float:
+    """Recall@10 of a search as a target makes it, over queries that were not measured."""
+    hits = [
+        np.count_nonzero(search(query, 10, round(probes), probing.eps0_for(target)) >= RANKED[9])
+        for query in np.roll(np.eye(100, 200, dtype=np.float32), 77, axis=1)
+    ]
+    return float(np.mean(hits)) / 10
+
+
+@pytest.mark.parametrize("target", [0.9, 0.95, 0.97])
+@pytest.mark.parametrize("passed_over", [0.0, 0.01, 0.02])
+def test_a_target_holds_with_the_bound_it_searches_with(target: float, passed_over: float) -> None:
+    curve, search = measured(passed_over)
+    assert recall_at(search, target, curve.probes_for(target, 10)) >= target - 0.012
+
+
+def test_high_targets_are_reached_though_a_narrow_bound_never_gets_there() -> None:
+    curve, search = measured(0.05)
+    for target in (0.98, 0.99):
+        probes = curve.probes_for(target, 10)
+        assert probes <= 500, "there is a number of pages that is enough"
+        assert recall_at(search, target, probes) >= target - 0.012
