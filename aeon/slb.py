@@ -59,8 +59,9 @@ _COMPLETE_ROWS_MAX = (
 )  # up to here a set is made by an exact scan (3 ms) and can prove; "certified" always asks for it
 _AUDIT_EVERY = 4  # an audit that needs an exact search of its own is done for one turn in so many
 _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two thirds
-_TIDY_EVERY = 8  # queries
-_ROOM = 16  # a ring is cut to its size when it is so much longer
+_TIDY_EVERY, _SCORE_EVERY = 128, 8  # queries
+_ROOM = 64  # a ring is cut to its size when it is so much longer
+_PAID_FIRST = 8  # answers that a session's memory is counted with from the start; twice as many when they are exceeded
 _BYTES_ANSWER, _BYTES_SESSION = 600, 2000
 
 
@@ -93,8 +94,8 @@ class _Session:
     """A ring of answers, found by the bytes of their query, and the working set of the last turn."""
 
     __slots__ = (
-        "answers", "bytes", "dropped", "folded", "fresh", "last", "name", "near", "queued", "ring", "size", "slots", "steady",
-        "wanted",
+        "answers", "bytes", "dropped", "folded", "fresh", "last", "name", "near", "paid", "queued", "ring", "size", "slots",
+        "steady", "wanted",
     )  # fmt: skip
 
     def __init__(self, name: str, size: int, bytes_: int) -> None:
@@ -110,7 +111,7 @@ class _Session:
         self.steady = 0
         self.wanted: tuple[NDArray[np.float32], NDArray[np.float32], SlbMode] | None = None
         self.queued = self.dropped = False
-        self.bytes = bytes_
+        self.paid, self.bytes = _PAID_FIRST, bytes_
 
 
 class Slb:
@@ -133,6 +134,7 @@ class Slb:
         self._bytes = self._evicted = self._fetched = 0
         self._asked = self._exact = self._certified = self._approximate = 0
         self._noted = (0, 0)  # (asked, hits) that drift knows of
+        self._scores: deque[float] = deque(maxlen=_TIDY_EVERY)  # of best rows, that it does not know yet
         self._policy, self._drift = Policy(), Drift()
         myself = weakref.ref(self)
 
@@ -181,7 +183,7 @@ class Slb:
                 session.last = key
                 self._expect(session, key, ahead, mode)
                 if not asked % _TIDY_EVERY:
-                    self._tidy(session, None)
+                    self._tidy(session)
                 return hits
         if plain and not engine.trace.graph.archives:
             found, best = engine.atlas.search_ids(
@@ -195,8 +197,11 @@ class Slb:
             ids = np.array([hit.id for hit in hits], np.uint64)
             scores = np.array([hit.score for hit in hits], np.float32)
         self._put(session, key, view, k, effort, filters, ids, scores)
-        if not asked % _TIDY_EVERY or len(session.answers) > RING + _ROOM:
-            self._tidy(session, scores)
+        if not asked % _SCORE_EVERY:
+            if len(scores):
+                self._scores.append(scores.item(0))
+            if not asked % _TIDY_EVERY:
+                self._tidy(session)
         if plain and view.rows >= AHEAD_FROM_ROWS:
             last = session.last
             session.last = key
@@ -292,6 +297,8 @@ class Slb:
         )
         answers[key] = answer
         session.fresh.append(key)
+        if len(answers) > session.paid:
+            self._pay(session)
         shared = self._shared
         if shared is not None:
             with self._lock:
@@ -301,27 +308,35 @@ class Slb:
                 while len(shared.answers) > RING_SHARED:
                     del shared.answers[next(iter(shared.answers))]
 
-    def _tidy(self, session: _Session, scores: NDArray[np.float32] | None) -> None:
-        """Cut the ring to its size, let go of what is over the budget, and see whether the conversation drifts."""
+    def _pay(self, session: _Session) -> None:
+        """Count more memory for a session's answers, or cut its ring to its size."""
         with self._lock:
+            if session.paid < RING + _ROOM:
+                session.paid *= 2
+                self._weigh(session)
+                return
             answers = session.answers
             for key in list(answers)[: max(0, len(answers) - RING)]:
                 answers.pop(key, None)
+
+    def _tidy(self, session: _Session) -> None:
+        """Count a session's memory anew, and see whether the conversation drifts."""
+        with self._lock:
             self._weigh(session)
             hits = self._exact + self._certified + self._approximate
             asked, before = self._asked, self._noted
             if asked > before[0]:
                 self._drift.note(max(0, hits - before[1]), asked - before[0])
                 self._noted = (asked, hits)
-            if scores is not None and len(scores):
-                self._drift.note_best(scores.item(0))
+            while self._scores:
+                self._drift.note_best(self._scores.popleft())
             warning = self._drift.warning()
         if warning:
             logger.warning(warning)
 
     def _weigh(self, session: _Session) -> None:
         """Count a session's memory anew, and keep the budget; the caller holds the lock."""
-        bytes_ = _BYTES_SESSION + max(len(session.answers), _TIDY_EVERY) * self._answer_bytes
+        bytes_ = _BYTES_SESSION + session.paid * self._answer_bytes
         if session.near is not None:
             bytes_ += session.near.bytes
         if session.ring is not None:
@@ -329,6 +344,11 @@ class Slb:
         if not session.dropped:
             self._bytes += bytes_ - session.bytes
         session.bytes = bytes_
+        if self._bytes > self._bytes_max:
+            self._evict(session)
+
+    def _evict(self, session: _Session) -> None:
+        """Let go of the sessions asked longest ago, but for this one, until the budget is kept; the caller holds the lock."""
         sessions = self._sessions
         while self._bytes > self._bytes_max and len(sessions) > 1:
             name = next(iter(sessions))
@@ -343,10 +363,11 @@ class Slb:
             session = self._sessions.get(name)
             if session is None:
                 check_name(name, "asked_in")
-                session = _Session(name, RING, _BYTES_SESSION + _TIDY_EVERY * self._answer_bytes)
+                session = _Session(name, RING, _BYTES_SESSION + _PAID_FIRST * self._answer_bytes)
                 self._sessions[name] = session
                 self._bytes += session.bytes
-                self._weigh(session)
+                if self._bytes > self._bytes_max:
+                    self._evict(session)
             return session
 
     def _forget_session(self, name: str) -> bool:

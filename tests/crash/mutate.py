@@ -44,7 +44,7 @@ _SECONDS_MAX = 900  # a mutant that hangs is caught
 def run_suite(folder: Path, tests: Sequence[str] = SUITE) -> tuple[bool, str]:
     """Run `tests` of the copy in `folder`; (whether they passed, the one that failed, or how pytest ended)."""
     command = [
-        sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=0", "--tb=no",
+        sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", "-o", "timeout=0", "--tb=no",
         *(str(folder / "tests" / "crash" / name) for name in tests),
     ]  # fmt: skip
     try:
@@ -108,9 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{verdict} {mutant.file:16} {mutant.name} ({why}, {seconds:.0f} s)", flush=True)
             survived += not caught
             by[mutant.name] = why if caught else ""
+            lasting = {mutant.name: by[mutant.name] for mutant in MUTANTS if "::" in by.get(mutant.name, "")}
+            CAUGHT.write_text(json.dumps(lasting, indent=1) + "\n", encoding="utf-8")
     print(f"{len(mutants) - survived} of {len(mutants)} mutants caught")
-    lasting = {mutant.name: by[mutant.name] for mutant in MUTANTS if "::" in by.get(mutant.name, "")}
-    CAUGHT.write_text(json.dumps(lasting, indent=1) + "\n", encoding="utf-8")
     return 1 if survived else 0
 
 
