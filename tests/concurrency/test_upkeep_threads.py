@@ -16,6 +16,7 @@ import aeon
 from aeon import upkeep
 from aeon.format import EdgeKind
 from aeon.graph import Graph
+from tests import reads
 
 DIM = 16
 ROUNDS = int(os.environ.get("AEON_CHECKED_READS", "150"))
@@ -95,6 +96,10 @@ def test_no_read_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work_s
         expected = [(memory.id, memory.text) for memory in store.memories()]
     with aeon.open(tmp_path / "a.aeon") as again:
         assert [(memory.id, memory.text) for memory in again.memories()] == expected
+
+
+def test_no_read_through_a_pin_is_torn_while_generations_are_swapped(tmp_path: Path, switch_often: None) -> None:
+    assert reads.run(str(tmp_path), 20_000, 15) == ""
 
 
 def test_the_index_goes_along(tmp_path: Path) -> None:
