@@ -96,7 +96,8 @@ ROWS: dict[str, tuple[str, Callable[[Result], Words]]] = {
     "search": ("Searching", _search),
     "recall_call": ("Searching", lambda r: ("`recall` with hits", f"{r['rows']:,} {r['note']}, {r['kept_as']}")),
     "filtered": ("Searching", lambda r: (
-        f"`recall`, {r['passes_percent']:g} % pass the filter", f"{r['rows']:,} {r['note']}, by {r['by']}",
+        f"`recall`, {r['passes_percent']:g} % pass the filter", f"{r['rows']:,} {r['note']}, by {r['by']}"
+        + (f"; the first query {number(r['first_ms'])} ms" if "first_ms" in r else ""),
     )),
     "growth": ("Searching", lambda r: (
         "`atlas.search`, default", f"{r['rows']:,} generated x {r['dim']}, {r['kept_as']}, k = {r['k']}; "
