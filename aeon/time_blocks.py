@@ -81,6 +81,10 @@ class TimeBlocks:
     Parameters
     ----------
     dim : length of the vectors. file : the generation's table, or None.
+
+    Attributes
+    ----------
+    error : why the generation's table was not used, if it was not: its blocks are made anew from the rows.
     """
 
     def __init__(self, dim: int, file: MappedFile | None) -> None:
@@ -90,6 +94,7 @@ class TimeBlocks:
         self._lock = threading.RLock()
         self._blocks: Blocks | None = None
         self._times = np.empty((0, 2), np.int64)
+        self.error = ""
 
     @property
     def wanted(self) -> bool:
@@ -105,7 +110,7 @@ class TimeBlocks:
         want = rows // BLOCK_ROWS
         if blocks is None or blocks.made < want:
             with self._lock:
-                blocks = self._blocks or self._load(atlas)
+                blocks = self._blocks or self._stored(atlas)
                 for number in range(blocks.made, want):
                     blocks = self._add(blocks, number, atlas, trace)
                 self._blocks = blocks
@@ -145,16 +150,25 @@ class TimeBlocks:
         keep[unsure] = are_between(atlas, trace, unsure, since, until)
         return np.flatnonzero(keep)
 
+    def _stored(self, atlas: Atlas) -> Blocks:
+        try:
+            return self._load(atlas)
+        except CorruptionError as error:
+            self.error = str(error)
+            return self._none()
+
+    def _none(self) -> Blocks:
+        return Blocks(0, *(np.zeros(shape, dtype) for dtype, shape in _columns(0, self._stride)))
+
     def _load(self, atlas: Atlas) -> Blocks:
         """The blocks in the file; none if there is no file, or if it is of other rows than there are."""
-        empty = [np.zeros(shape, dtype) for dtype, shape in _columns(0, self._stride)]
         if self._file is None:
-            return Blocks(0, *empty)
+            return self._none()
         data = self._file.content()
         head = TIME_BLOCKS_HEADER.unpack_from(data.data) if len(data) >= TIME_BLOCKS_HEADER.size else (0,) * 6
         count, last_id, rows, centroids, stride = head[:5]
         if (rows, centroids, stride) != (BLOCK_ROWS, CENTROIDS, self._stride):
-            return Blocks(0, *empty)
+            return self._none()
         at, found = TIME_BLOCKS_HEADER.size, []
         for dtype, shape in _columns(count, stride):
             at = padded(at, 64)
@@ -168,7 +182,7 @@ class TimeBlocks:
         if count and (
             count * BLOCK_ROWS > atlas.rows.count or int(atlas.ids(np.array([count * BLOCK_ROWS - 1]))[0]) != last_id
         ):
-            return Blocks(0, *empty)
+            return self._none()
         blocks = Blocks(count, *found)
         starts = blocks.starts.astype(np.int64)
         if count and (
@@ -213,7 +227,7 @@ class TimeBlocks:
         if not self.wanted:
             return None
         with self._lock:
-            blocks = self._blocks or self._load(atlas)
+            blocks = self._blocks or self._stored(atlas)
         gone = np.flatnonzero(moved < 0)
         count = min(blocks.made, (int(gone[0]) if len(gone) else len(moved)) // BLOCK_ROWS)
         last_id = int(atlas.ids(np.array([count * BLOCK_ROWS - 1]))[0]) if count else 0

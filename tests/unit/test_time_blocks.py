@@ -182,33 +182,37 @@ def test_check_holds_blocks_against_their_rows(filled: Any, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("column, value", [("starts", 1), ("order", BLOCK_ROWS)])
-def test_groups_that_cannot_be_are_refused(filled: Any, open_store: Any, path: Any, column: str, value: int) -> None:
-    """Whole by its checksum, and nonsense: an error that names the file, not an IndexError."""
+def test_groups_that_cannot_be_are_made_anew(filled: Any, column: str, value: int) -> None:
+    """Whole by its checksum, and nonsense: `check` names the file, a search does without it."""
     store, rows, _ = filled
     found(store, rows[0])
     made = store._engine.time_blocks.upto(store._engine.atlas, store._engine.trace, ROWS)
     getattr(made, column)[1, -1] = value
     store.checkpoint()
-    with pytest.raises(aeon.CorruptionError, match="time-blocks"):
-        found(store, rows[0])
-    assert not store.check().ok
-    store._unusable = "on purpose"  # what the fixture checks is damaged
+    assert ["time-blocks" in problem.path for problem in store.check().problems] == [True]
+    assert found(store, rows[7], probes=10_000) == exactly(store, rows[7])
+    assert "groups" in store._engine.time_blocks.error
+    store.remember("one more", rows[0])
+    store.checkpoint()
+    assert store.check().ok
 
 
-def test_a_damaged_table_is_refused(filled: Any, open_store: Any, path: Any) -> None:
+def test_a_damaged_table_is_made_anew(filled: Any, open_store: Any, path: Any) -> None:
     store, rows, _ = filled
-    found(store, rows[0])
+    expected = found(store, rows[0], 30)
     store.checkpoint()
     store.close()
     file = next(path.rglob("time-blocks.tbl"))
     whole = file.read_bytes()
     file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
     with aeon.open(path, read_only=True) as reader:
-        with pytest.raises(aeon.CorruptionError, match="time-blocks"):
-            reader.trace.search(rows[0])
-        assert reader.recall(rows[0], 1)
+        assert [hit.id for hit in reader.trace.search(rows[0], 30)] == expected
+        assert "time-blocks" in reader._engine.time_blocks.error
         assert any("time-blocks" in problem.path for problem in reader.check().problems)
-    file.write_bytes(whole)
+    with open_store(None) as writer:
+        writer.remember("one more", rows[0])
+        writer.checkpoint()
+        assert writer.check().ok and found(writer, rows[5], probes=10_000) == exactly(writer, rows[5])
 
 
 def test_a_timeline_tells_when(store: Store) -> None:
