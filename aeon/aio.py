@@ -21,6 +21,20 @@ _T = TypeVar("_T")
 THREADS = 8  # enough for commits to share syncs; the store's locks serialise the rest
 
 
+class Awaited:
+    """A view of the store whose methods are awaited: `await store.trace.neighbours(3)`. Attributes are those of the view."""
+
+    def __init__(self, run: Callable[..., Any], view: Any) -> None:
+        self._run, self._view = run, view
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._view, name)
+        return partial(self._run, found) if callable(found) else found
+
+    def __dir__(self) -> list[str]:
+        return dir(self._view)
+
+
 class AsyncStore:
     """A `Store` for async callers: the same methods, awaited. Made by `aeon.aopen`; also an async context manager.
 
@@ -37,6 +51,16 @@ class AsyncStore:
             return call(*args, **kwargs)
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(context.run, call, *args, **kwargs))
+
+    @property
+    def trace(self) -> Awaited:
+        """See `Store.trace`: each of its methods, awaited."""
+        return Awaited(self._run, self.store.trace)
+
+    @property
+    def atlas(self) -> Awaited:
+        """See `Store.atlas`: each of its methods, awaited."""
+        return Awaited(self._run, self.store.atlas)
 
     async def remember(self, text: str, vector: Any = None, **options: Any) -> int:
         """See `Store.remember`. A cancelled call may still commit."""

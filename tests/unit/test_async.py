@@ -55,6 +55,26 @@ def test_it_lacks_no_method_of_the_store() -> None:
     assert inspect.iscoroutinefunction(aio.AsyncStore.transact)
 
 
+def test_the_graph_and_the_vector_layer_are_awaited_too(path: Path) -> None:
+    async def work() -> None:
+        async with await aeon.aopen(path, 8, durability="normal") as store:
+            a, b = await store.remember_many(["a", "b"], np.eye(2, 8))
+            await store.link(b, a, "causes")
+            assert await store.trace.neighbours(b) == store.store.trace.neighbours(b) != []
+            assert [hit.id for hit in await store.trace.search(np.eye(8)[1], 1)] == [b]
+            ids, _ = await store.atlas.search(np.eye(8)[0], 1)
+            assert ids[0].tolist() == [a] and store.atlas.dim == 8 and "neighbours" in dir(store.trace)
+            with pytest.raises(aeon.NotFoundError):
+                await store.trace.neighbours(99)
+            with pytest.raises(AttributeError):
+                await store.trace.nonsense()
+            thread = []
+            await store.trace._run(lambda: thread.append(threading.current_thread()))
+            assert thread[0] is not threading.main_thread()
+
+    run(work)
+
+
 def test_the_loop_goes_on_while_calls_wait(path: Path) -> None:
     """Each call is held until the loop has run something else: were the loop blocked, it would never be let go."""
     ticks = 0
