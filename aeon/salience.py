@@ -8,7 +8,7 @@ then, nothing else; a damaged file counts for none, and `check` tells.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,7 +37,8 @@ class Salience:
         self._files, self._root, self._uuid = files, root, uuid
         self._noted: deque[tuple[int, Sequence[int]]] = deque()
         self._lock = threading.Lock()
-        self._counts: dict[int, tuple[int, int]] | None = None  # by id: (count, last)
+        self._counts: Counter[int] | None = None
+        self._last: dict[int, int] = {}  # us, by id
         self._changed = False
         self.error = ""
 
@@ -47,59 +48,57 @@ class Salience:
         if len(self._noted) >= _FOLD_EVERY:
             self._folded()
 
-    def _folded(self) -> dict[int, tuple[int, int]]:
+    def _folded(self) -> tuple[Counter[int], dict[int, int]]:
+        """(How often, and when last in us) by id."""
         with self._lock:
-            counts = self._counts
-            if counts is None:
-                counts = self._counts = self._load()
-            while self._noted:
+            if self._counts is None:
+                records = self._load()
+                ids = records["id"].tolist()
+                self._counts = Counter(dict(zip(ids, records["count"].tolist(), strict=True)))
+                self._last = dict(zip(ids, records["last"].tolist(), strict=True))
+            counts, last = self._counts, self._last
+            while self._noted:  # by what Python does in C: a recall now and then waits for all of it
                 now, ids = self._noted.popleft()
-                for id_ in ids:
-                    count, last = counts.get(id_, (0, now))
-                    counts[id_] = (count + 1, max(last, now))
+                counts.update(ids)
+                last.update(dict.fromkeys(ids, now))
                 self._changed = self._changed or bool(ids)
-            return counts
+            return counts, last
 
     def of(self, id_: int) -> tuple[int, int | None]:
         """(how often it was recalled, when last in us or None if never)."""
-        count, last = self._folded().get(id_, (0, None))
-        return count, last
+        counts, last = self._folded()
+        return counts[id_], last.get(id_)
 
     def columns(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(counts, last accesses in us; the least int64 if never) of `ids`: int64[n] each."""
-        counts = self._folded()
+        counts, last = self._folded()
         never = np.iinfo(np.int64).min
-        found = [counts.get(id_, (0, never)) for id_ in ids.tolist()]
-        table = np.array(found, np.int64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+        asked = ids.tolist()
+        return np.array([counts[id_] for id_ in asked], np.int64), np.array(
+            [last.get(id_, never) for id_ in asked], np.int64
+        )
 
-    def _load(self) -> dict[int, tuple[int, int]]:
+    def _load(self) -> NDArray[np.void]:
         try:
-            records = read_salience(self._files, self._root, self._uuid)
+            return read_salience(self._files, self._root, self._uuid)
         except CorruptionError as error:
             self.error = str(error)
-            return {}
         except OSError:
-            return {}
-        return {
-            id_: (count, last)
-            for id_, count, last in zip(
-                records["id"].tolist(), records["count"].tolist(), records["last"].tolist(), strict=True
-            )
-        }
+            pass
+        return np.empty(0, ACCESS.dtype)
 
     def save(self, keep: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]) -> None:
         """Replace the file if anything was recalled; keep : which ids can still be read. What the disk refuses is let go."""
         if not self._noted and not self._changed:
             return
-        counts = self._folded()
+        counts, last = self._folded()
         ids = np.array(sorted(counts), np.uint64)
         try:
             ids = ids[keep(ids)]
             records = np.zeros(len(ids), ACCESS.dtype)
             records["id"] = ids
-            records["count"] = [counts[id_][0] for id_ in ids.tolist()]
-            records["last"] = [counts[id_][1] for id_ in ids.tolist()]
+            records["count"] = [counts[id_] for id_ in ids.tolist()]
+            records["last"] = [last[id_] for id_ in ids.tolist()]
             self._write(records.tobytes(), len(records))
             self._changed = False
         except (OSError, CorruptionError) as error:  # damage elsewhere is told by whoever reads there
