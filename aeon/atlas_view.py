@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon import intake
-from aeon.atlas import as_vectors
 from aeon.engine import View
 from aeon.palace import Group, Page, browse
 from aeon.recall import Effort, search_batch, search_without_hubs
+from aeon.rows import as_vectors
 
 
 class Source(Protocol):

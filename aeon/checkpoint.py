@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.atlas import row_checksums
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.engine import Engine, Frozen, deaths_in
 from aeon.errors import CorruptionError
@@ -45,6 +44,7 @@ from aeon.generation_files import ArenaWriter, write_table
 from aeon.graph import operations_of
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import encode_forget
+from aeon.rows import row_checksums
 from aeon.trace import Names, event_checksums
 from aeon.wal import LogPosition
 from aeon_native import dispatch

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from aeon import dreams, intake, traversal
-from aeon.atlas import as_vectors
 from aeon.engine import View, find, is_readable
 from aeon.episodes import Episodes
 from aeon.errors import InvalidInputError
 from aeon.format import EdgeKind
 from aeon.recall import recall, select_alive
 from aeon.results import DreamReport, Duplicates, Memory
+from aeon.rows import as_vectors
 from aeon.summarise import extract
 from aeon.traversal import ACYCLIC
 from aeon.versions import versions_of

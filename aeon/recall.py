@@ -184,7 +184,7 @@ def recall(
         if doubted and want >= _READ_MAX:
             among, doubted = _rows_among(view, filters, make_columns=True)
             available = view.rows if among is None else len(among)
-        want = min(8 * want, available)
+        want = min(8 * want if doubted or hide else k, available)
 
 
 def as_hits(

@@ -17,7 +17,6 @@ import numpy as np
 
 from aeon import check as checks
 from aeon import manifest as manifests
-from aeon.atlas import row_checksums
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.check import file_sizes
 from aeon.checkpoint import plan_sessions
@@ -46,6 +45,7 @@ from aeon.manifest import FileEntry, Manifest
 from aeon.operations import Operation, decode_extra
 from aeon.recovery import start_log
 from aeon.results import Progress, RepairReport
+from aeon.rows import row_checksums
 from aeon.salience import write_salience
 from aeon.salvage import Salvage
 from aeon.salvage_blobs import Salvaged

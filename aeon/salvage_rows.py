@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.atlas import row_checksums
 from aeon.errors import InvalidInputError
 from aeon.files import FileSystem
 from aeon.format import DIM_MAX, OP, ROW, FileKind, OpFlag, row_stride
 from aeon.results import Progress
+from aeon.rows import row_checksums
 from aeon.salvage_blobs import Salvaged
 from aeon.salvage_files import Arenas
 from aeon.salvage_identity import Identity

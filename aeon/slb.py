@@ -33,7 +33,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aeon.atlas import as_vectors
 from aeon.engine import Engine, View, is_alive
 from aeon.errors import ClosedError
 from aeon.intake import check_name
@@ -41,6 +40,7 @@ from aeon.options import SlbMode
 from aeon.probing import RECALL_TARGET
 from aeon.recall import NO_FILTERS, Effort, Filters, as_hits, current_events, recall, search_batch
 from aeon.results import Hit
+from aeon.rows import as_vectors
 from aeon.slb_ahead import Ahead
 from aeon.slb_policy import LEAST, Drift, Policy
 from aeon.working_sets import WorkingSet, unit

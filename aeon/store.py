@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from aeon import check as checks
 from aeon import intake, reading
-from aeon.atlas import as_vectors
 from aeon.atlas_view import AtlasView
 from aeon.checkpoint import write_ahead
 from aeon.consolidation import Consolidation
@@ -42,6 +41,7 @@ from aeon.pin import Pin
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
 from aeon.recovery import Recovery, read_engine
 from aeon.results import BackupReport, CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
+from aeon.rows import as_vectors
 from aeon.salience import Salience
 from aeon.slb import Slb
 from aeon.trace_view import TraceView

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from aeon import intake
-from aeon.atlas import Atlas, as_vectors
+from aeon.atlas import Atlas
 from aeon.cli.arguments import Arguments
 from aeon.cli.sources import JSONL, BadLine, Record, Source, json_objects, read_turn, text_records
 from aeon.cli.stores import describe, open_to_write, require_embedder
 from aeon.cli.terminal import Terminal
 from aeon.cli.values import CommandError, show_count
 from aeon.errors import AeonError, UsageError
+from aeon.rows import as_vectors
 from aeon.store import Store
 
 BATCH_BYTES_MAX = 64 << 20  # of text: keeps a commit of long texts far from the limit of a frame

@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant("the order of events is not checked", "trace", "        if (low < index and self._base_id(low) >= id_) or (high > index and self._base_id(high) <= id_):\n", "        if False:\n"),
     Mutant("a search by id trusts what it finds", "trace", "            if not self._verified[index // CHUNK_RECORDS]:\n                self._verify_one(index)  #", "            if False:\n                pass  #"),
     Mutant("a search by id trusts what it misses", "trace", "            if 0 <= at < count:\n                self._verify_one(at)\n", "            pass\n"),
-    Mutant("rows are not checked", "atlas", "                if bad >= 0:\n                    raise self.damaged(at + bad)\n", "                pass\n"),
+    Mutant("rows are not checked", "rows", "                if bad >= 0:\n                    raise self.damaged(at + bad)\n", "                pass\n"),
     Mutant("check does not read all blobs", "check", "for step in (run.tables, run.blobs, run.events,", "for step in (run.tables, run.events,"),
     # -- other sins --------------------------------------------------------------------------------------------
     Mutant("a failed sync is forgiven", "wal", "        if self._poison is not None:\n            raise PoisonedError(self._poison) from self._poison\n", "        self._poison = None\n"),

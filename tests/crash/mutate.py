@@ -36,7 +36,7 @@ _LIKELIEST = {  # for a mutant that is new: the file that most likely sees it co
     **dict.fromkeys(("backups", "staging"), "test_copies.py"),
     **dict.fromkeys(("repairing", "salvage", "salvage_blobs", "salvage_log"), "test_repair_graph.py"),
     **dict.fromkeys(("blob_arena", "check", "graph", "salience", "time_blocks", "trace"), "test_damage.py"),
-    **dict.fromkeys(("atlas", "generation_files", "manifest"), "test_damage.py"),
+    **dict.fromkeys(("generation_files", "manifest", "rows"), "test_damage.py"),
 }
 _SECONDS_MAX = 900  # a mutant that hangs is caught
 

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import aeon
 from aeon import atlas, columns, recall, slb, store, trace
+from aeon import rows as rows_module
 from aeon.files import OsFile, OsFileSystem
 
 DIM = 8
@@ -699,6 +700,7 @@ class TinyLimitsMachine(StoreMachine):
     limits: ClassVar[list[tuple[Any, str, Any]]] = [
         (columns, "CHUNK_RECORDS", 4),  # kernels find rows by shifts
         (atlas, "CHUNK_RECORDS", 4),
+        (rows_module, "CHUNK_RECORDS", 4),
         (trace, "CHUNK_RECORDS", 3),
         (trace, "FIELDS_MAX", 10_000),
         (store, "TEXT_BYTES_INLINE", 24),

@@ -14,6 +14,7 @@ from aeon import fields as fields_module
 from aeon.engine import Engine
 from aeon.errors import CorruptionError
 from aeon.store import Store
+from aeon.where import compile_where
 
 COUNT = 2000
 FEW = {"n": {"$in": [3, 700, 1401, 1999]}}
@@ -58,10 +59,18 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_few_are_found_without_reading_memories(filled: Store, vectors: Any, reads: list[int], where: Any) -> None:
     expected = sorted(int(memory.text) for memory in filled.memories(where=where))
     assert numbers(filled.recall(vectors(1)[0], 50, where=where)) == expected
+    assert len(filled.recall(vectors(1)[0], 2, where=where)) == min(2, len(expected))
     reads.clear()
     for query in vectors(3):
         assert numbers(filled.recall(query, 50, where=where)) == expected
     assert reads == []
+
+
+def test_the_query_that_makes_the_columns_returns_the_best_k(filled: Store, vectors: Any) -> None:
+    exact = [hit.id for hit in filled.recall(vectors(1)[0], COUNT) if int(hit.text) in (3, 700, 1401, 1999)]
+    hits = filled.recall(vectors(1)[0], 3, where=FEW)
+    assert filled._engine.fields.covers(compile_where(FEW)), "this one had to make them"
+    assert [hit.id for hit in hits] == exact[:3]
 
 
 def test_what_changes_afterwards_is_seen(filled: Store, vectors: Any, reads: list[int]) -> None:
