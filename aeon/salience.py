@@ -88,13 +88,22 @@ class Salience:
         return np.empty(0, ACCESS.dtype)
 
     def save(self, keep: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]) -> None:
-        """Replace the file if anything was recalled; keep : which ids can still be read. What the disk refuses is let go."""
+        """Replace the file if anything was recalled; what the disk refuses is let go.
+
+        keep : which ids can still be read. The others are no longer counted, or a store whose memories come and go would
+            count for ever more of them.
+        """
         if not self._noted and not self._changed:
             return
         counts, last = self._folded()
         ids = np.array(sorted(counts), np.uint64)
         try:
-            ids = ids[keep(ids)]
+            kept = keep(ids)
+            with self._lock:
+                for id_ in ids[~kept].tolist():
+                    counts.pop(id_, None)
+                    last.pop(id_, None)
+            ids = ids[kept]
             records = np.zeros(len(ids), ACCESS.dtype)
             records["id"] = ids
             records["count"] = [counts[id_] for id_ in ids.tolist()]

@@ -235,6 +235,16 @@ def test_recalls_are_counted_and_kept(path: Path, vectors: Any) -> None:
             store.trace.retention(ids[0], **wrong)  # type: ignore[arg-type]
 
 
+def test_memories_that_come_and_go_are_not_counted_for_ever(store: Store, vectors: Any) -> None:
+    for n in range(5):
+        ids = store.remember_many([f"{n}"] * 20, vectors(20))
+        assert len(store.recall(vectors(1)[0], 20)) == 20
+        store.forget(ids[1:])
+        store.checkpoint()
+        counts, last = store._salience._folded()
+        assert len(counts) == len(last) == n + 1 and store.trace.accesses(ids[0])[0] == 1
+
+
 def test_a_damaged_salience_file_counts_for_none(path: Path, vectors: Any) -> None:
     with aeon.open(path, 8) as store:
         store.remember("a", vectors(1)[0])
