@@ -235,24 +235,45 @@ def _table_sums_portable(b: Any, codes: Any, lut: Any, dim: Any) -> list[Any]:
     return [b.zext(low, _W16), b.zext(high, _W16)]
 
 
+def _bounds(b: Any, block: Any, lut: Any, dim: Any, a: Any, minus: Any, eps0: Any) -> list[Any]:
+    """f[v] * (a * T[v] - minus) + eps0 * e[v], T the sum of row v's table entries: two of <16 x float>."""
+    sums = (_table_sums if AVX512 or AVX2 else _table_sums_portable)(b, block, lut, dim)
+    columns = b.add(block, b.shl(dim, I64(2)))
+    found = []
+    for half, total in enumerate(sums):
+        f = _load(b, b.add(columns, I64(64 * half)), F16)
+        e = _load(b, b.add(columns, I64(128 + 64 * half)), F16)
+        s = b.fsub(b.fmul(b.uitofp(total, F16), _broadcast(b, F16, a)), _broadcast(b, F16, minus))
+        found.append(b.fadd(b.fmul(f, s), b.fmul(e, _broadcast(b, F16, eps0))))
+    return found
+
+
 @intrinsic
 def surviving_lanes(typing_context, block, lut, dim, a, minus, threshold, eps0):
-    """Bit v is set if f[v] * (a * T[v] - minus) + eps0 * e[v] >= threshold, T the sum of row v's table entries."""
+    """Bit v is set if the bound of row v reaches the threshold: see `_bounds`."""
     signature = types.uint32(types.uintp, types.uintp, types.int64, *[types.float32] * 4)
 
     def codegen(context, b, signature, args):
         block, lut, dim, a, minus, threshold, eps0 = args
-        sums = (_table_sums if AVX512 or AVX2 else _table_sums_portable)(b, block, lut, dim)
-        columns = b.add(block, b.shl(dim, I64(2)))
-        masks = []
-        for half, total in enumerate(sums):
-            f = _load(b, b.add(columns, I64(64 * half)), F16)
-            e = _load(b, b.add(columns, I64(128 + 64 * half)), F16)
-            s = b.fsub(b.fmul(b.uitofp(total, F16), _broadcast(b, F16, a)), _broadcast(b, F16, minus))
-            bound = b.fadd(b.fmul(f, s), b.fmul(e, _broadcast(b, F16, eps0)))
-            passed = b.fcmp_ordered(">=", bound, _broadcast(b, F16, threshold))
-            masks.append(b.zext(b.bitcast(passed, I16), I32))
-        return b.or_(masks[0], b.shl(masks[1], I32(16)))
+        low, high = [
+            b.zext(b.bitcast(b.fcmp_ordered(">=", bound, _broadcast(b, F16, threshold)), I16), I32)
+            for bound in _bounds(b, block, lut, dim, a, minus, eps0)
+        ]
+        return b.or_(low, b.shl(high, I32(16)))
+
+    return signature, codegen
+
+
+@intrinsic
+def lane_bounds(typing_context, block, lut, dim, a, minus, eps0, out):
+    """The bound of each row of a block, to out float32[32]: see `_bounds`."""
+    signature = types.void(types.uintp, types.uintp, types.int64, *[types.float32] * 3, types.uintp)
+
+    def codegen(context, b, signature, args):
+        *given, out = args
+        for half, bound in enumerate(_bounds(b, *given)):
+            _store(b, bound, b.add(out, I64(64 * half)))
+        return context.get_dummy_value()
 
     return signature, codegen
 

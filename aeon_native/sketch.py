@@ -38,6 +38,7 @@ from ._simd_sketch import (
     absolute_sums,
     butterfly_16,
     hadamard_16,
+    lane_bounds,
     lut_16,
     multiply_16,
     scale_16,
@@ -71,6 +72,8 @@ _BEAM_ASSIGN = 8
 # Scratch memory of a search, in bytes from a 64-byte boundary on: the first five times dim, then constants.
 _UNIT, _QUERY, _PLANES, _ROTATED, _LUT, _PENDING = 0, 4, 6, 8, 12, 16
 _ADDRESSES, _NUMBERS, _SCALES, _OUT = 0, 128, 256, 320  # 16 uintp, 16 int64, 16 float32, 8 float32
+_BOUNDS = 384  # 32 float32
+_FIRST_BLOCKS = 4  # of the first page: its lanes are scored best first, so that the others meet a threshold that counts
 
 
 @helper
@@ -256,6 +259,27 @@ def _best_first(keys, count, wanted):
 
 
 @helper
+def _list_lanes(block, blocks, lut, width, prepared, eps0, bounds, lanes, first):
+    """Keys of all rows of some blocks, of bound and lane number, the `first` best of them in front; how many there are."""
+    count = 0
+    for n in range(blocks):
+        lane_bounds(block, lut, width, prepared[2], prepared[3], eps0, bounds)
+        for lane in range(LANES):
+            if load_f32(bounds + np.uintp(4 * lane)) >= _LOWEST:
+                lanes[count] = _key(load_u32(bounds + np.uintp(4 * lane)), LANES * n + lane)
+                count += 1
+        block += np.uintp(4 * width + 16 * LANES)
+    if count > first:
+        _best_first(lanes, count, first)
+    return count
+
+
+@helper
+def _key_number(key):
+    return 0xFFFFFFFF - (key & 0xFFFFFFFF)
+
+
+@helper
 def _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst):
     """Score pending centroids and keep the keys of the best; (how many are kept, the score that is to be beaten)."""
     used = min(waiting, 8)
@@ -306,7 +330,34 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys,
         group = group_slots[g]
         base = load_f32(np.uintp(ctx[_TOP_LENGTHS]) + np.uintp(4 * group)) * group_scores[g]
         block = np.uintp(load_u64(np.uintp(ctx[_TOP_PAGES]) + np.uintp(8 * group)))
-        for _ in range(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group))):
+        blocks = np.int64(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group)))
+        if g == 0:
+            listed, first = min(blocks, _FIRST_BLOCKS), (wanted + 7) & ~7
+            lanes = np.empty(_FIRST_BLOCKS * LANES, np.int64)
+            there = _list_lanes(block, listed, lut, width, prepared, eps0, pending + np.uintp(_BOUNDS), lanes, first)
+            for n in range(there):
+                if n == first:
+                    while waiting > 0:
+                        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst)
+                        waiting = _shift(pending, waiting)
+                    waiting = 0
+                    _best_first(keys, count, wanted)
+                    count, worst = wanted, _key_score(keys[wanted - 1])
+                if n >= first and base + _key_score(lanes[n]) < worst:
+                    continue
+                number = _key_number(lanes[n])
+                numbers = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 12 * LANES)
+                slot = np.int64(load_u32(numbers + np.uintp(4 * (number & 31))))
+                where = codes + np.uintp(width * slot)
+                _fetch(where, width)
+                _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
+                waiting += 1
+                if waiting == 16:
+                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst)
+                    waiting = _shift(pending, waiting)
+            block += step * np.uintp(listed)
+            blocks -= listed
+        for _ in range(blocks):
             threshold = worst - base if worst > _LOWEST else _LOWEST
             mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0)
             while mask != np.uint32(0):
@@ -422,6 +473,37 @@ def _scan_pages(
         size = np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + np.uintp(4 * slot)))
         blocks += size
         ahead = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * near_slots[min(p + 1, near - 1)])))
+        if p == 0:
+            listed, first = min(size, _FIRST_BLOCKS), (scores.shape[0] + 7) & ~7
+            lanes = np.empty(_FIRST_BLOCKS * LANES, np.int64)
+            there = _list_lanes(block, listed, lut, width, prepared, eps0, pending + np.uintp(_BOUNDS), lanes, first)
+            _fetch(ahead, step * np.uintp(listed))
+            ahead += step * np.uintp(listed)
+            for n in range(there):
+                if n == first:
+                    while waiting > 0:
+                        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+                        waiting = _shift(pending, waiting)
+                    waiting = 0
+                if n >= first and count == scores.shape[0] and base + _key_score(lanes[n]) < scores[0]:
+                    continue
+                number = _key_number(lanes[n])
+                columns = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 4 * (number & 31))
+                row = np.int64(load_u32(columns + np.uintp(12 * LANES)))
+                if row >= limit:
+                    continue
+                if filtered and not (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+                    continue
+                where = _row_at(ctx, row)
+                _fetch(where, row_bytes)
+                _push(pending, waiting, where, row, load_f32(columns + np.uintp(8 * LANES)))
+                waiting += 1
+                rescored += 1
+                if waiting == 16:
+                    count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+                    waiting = _shift(pending, waiting)
+            block += step * np.uintp(listed)
+            size -= listed
         for _ in range(size):
             _fetch(ahead, step)
             ahead += step
