@@ -35,6 +35,7 @@ TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs
 _CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, so that it stays short
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
+_MOST = 8  # times the pages of an average search: the most that one looks at
 _BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/growth)
 _REAL_QUERIES = 512  # queries that are kept for calibration, from the last few thousand
 _REAL_QUERIES_MIN = 128
@@ -51,11 +52,13 @@ _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
 
 
 class Effort(NamedTuple):
-    """What one search of the pages does: pages to scan, out of how many groups, errors an estimate may be off by."""
+    """What one search of the pages does: pages to scan at most, out of how many groups, errors an estimate may be off by,
+    and by how much less than the nearest page's centroid another's may score."""
 
     probes: int
     beam: int
     eps0: float
+    spread: float
 
 
 class Atlas(Rows):
@@ -179,8 +182,9 @@ class Atlas(Rows):
             self._keep_query(queries[0])
         effort = self._effort(recall_target, k, beam)
         if among is not None:
-            probes = math.ceil(effort.probes * rows / len(among))
-            effort = Effort(probes, beam or _BEAM + probes // 8, effort.eps0)
+            target = RECALL_TARGET if recall_target is None else recall_target
+            probes = self._curve.probes_for(target, k) * rows / len(among)
+            effort = _effort_of(probes, self._curve.spread_for(probes), effort.eps0, beam)
         self._search_shared(index, queries, effort, rows, lsn, among, scores, found, counts)
         return found, scores, counts
 
@@ -223,12 +227,10 @@ class Atlas(Rows):
         self._asked += 1
         if not self._asked % _QUERY_SAMPLE:
             self._keep_query(query)
-        probes, beam, eps0 = effort
-        if probes >= snapshot.pages:
-            probes, beam = snapshot.pages or 1, snapshot.groups or 1
+        probes, beam, eps0, spread = _within(effort, snapshot)
         shape = (1, k)
         scores, ids = np.empty(shape, _F32), np.empty(shape, _U64)
-        found = dispatch.kernels.search_one(snapshot.ctx, query, rows, lsn, probes, beam, eps0, scores, ids)
+        found = dispatch.kernels.search_one(snapshot.ctx, query, rows, lsn, probes, beam, eps0, spread, scores, ids)
         if found == k:
             return ids, scores
         if found < 0:
@@ -275,8 +277,8 @@ class Atlas(Rows):
             efforts = self._efforts
             if len(efforts) > 1000:
                 efforts.clear()
-            probes = math.ceil(self._curve.probes_for(target, k))
-            effort = Effort(probes, beam or _BEAM + probes // 8, probing.eps0_for(target))
+            probes = self._curve.probes_for(target, k)
+            effort = _effort_of(probes, self._curve.spread_for(probes), probing.eps0_for(target), beam)
             efforts[asked, k, beam] = effort
         return effort
 
@@ -306,9 +308,9 @@ class Atlas(Rows):
                 for n, query in enumerate(queries):
                     counts[n] = self._scan(query, scanned_from, rows, lsn, scanned, scores[n], found[n])
             self._search_pages(snapshot, queries, effort, rows, lsn, allowed, scores, found, counts)
-            if effort.probes >= snapshot.pages or counts.min() >= k:
+            if counts.min() >= k or (effort.probes >= snapshot.pages and effort.spread == math.inf):
                 break
-            effort = Effort(4 * effort.probes, 4 * effort.beam, effort.eps0)
+            effort = Effort(4 * effort.probes, 4 * effort.beam, effort.eps0, math.inf)
             counts[:] = 0
         if not self._all_verified:
             for n in range(len(queries)):
@@ -337,11 +339,8 @@ class Atlas(Rows):
         except AttributeError:
             scratch = local.scratch = np.empty(scratch_bytes(padded_dim(self.dim)), np.uint8)
             stats = local.stats = np.zeros(3, np.int64)
-        probes, beam, eps0 = effort
-        if probes >= snapshot.pages:
-            probes, beam = snapshot.pages or 1, snapshot.groups or 1
         bad = dispatch.kernels.search_pages(
-            snapshot.ctx, queries, rows, lsn, probes, beam, eps0, allowed, scratch, scores, found, counts, stats
+            snapshot.ctx, queries, rows, lsn, *_within(effort, snapshot), allowed, scratch, scores, found, counts, stats
         )
         if bad >= 0:
             raise refuse_vector(queries, bad, "query")
@@ -551,10 +550,10 @@ class Atlas(Rows):
             queries = np.ascontiguousarray(self.unit_rows(chosen)[0][:, : self.dim])
         lsn = (1 << 63) - 1  # what has ended by now, has
 
-        def search(query: NDArray[np.float32], k: int, probes: int, eps0: float) -> NDArray[np.float32]:
+        def search(query: NDArray[np.float32], k: int, probes: int, spread: float, eps0: float) -> NDArray[np.float32]:
             scores, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
             counts = np.zeros(1, np.int64)
-            effort = Effort(probes, _BEAM + probes // 8, eps0)
+            effort = _effort_of(probes, spread, eps0)
             self._search_index(index, query[None], effort, rows, lsn, None, scores, found, counts)
             return scores[0, : counts[0]]
 
@@ -564,9 +563,32 @@ class Atlas(Rows):
             dispatch.kernels.finish_topk(scores, found, best)
             return scores[:best]
 
-        curve = probing.measure(queries, search, exact, rows, index.snapshot.pages, real=real, stopping=stopping)
+        def near(query: NDArray[np.float32]) -> NDArray[np.float32]:
+            snapshot = index.snapshot
+            scores, slots = np.empty((1, snapshot.pages), np.float32), np.empty((1, snapshot.pages), np.int64)
+            counts, scratch = np.zeros(1, np.int64), np.empty(scratch_bytes(padded_dim(self.dim)), np.uint8)
+            dispatch.kernels.nearest_pages(
+                snapshot.ctx, query[None], snapshot.groups, probing.EPS0_ALL, scratch, scores, slots, counts
+            )
+            return scores[0, : counts[0]]
+
+        curve = probing.measure(queries, search, exact, near, rows, index.snapshot.pages, real=real, stopping=stopping)
         if curve is not None:
             self._use_curve(curve)
+
+
+def _effort_of(probes: float, spread: float, eps0: float, beam: int | None = None) -> Effort:
+    """What to do for so many pages on average."""
+    count = math.ceil(probes)
+    return Effort(count if spread == math.inf else _MOST * count, beam or _BEAM + count // 8, eps0, spread)
+
+
+def _within(effort: Effort, snapshot: Snapshot) -> Effort:
+    """The same among the pages that there are."""
+    if effort.probes < snapshot.pages:
+        return effort
+    groups = effort.beam if effort.spread < math.inf else snapshot.groups
+    return Effort(snapshot.pages or 1, groups or 1, effort.eps0, effort.spread)
 
 
 def _without(allowed: NDArray[np.uint8], rows: NDArray[np.int64], stop: int) -> NDArray[np.uint8]:

@@ -200,10 +200,7 @@ class _Writer:
 
     def _open(self, kind: FileKind, record_bytes: int = 0, *, end: int = 0) -> ArenaWriter:
         entry = None if self._compacting else self._engine.manifest.files.get(kind)
-        fresh = entry is None and not end
-        return ArenaWriter(
-            self._files, self._root, self._uuid, self._generation, kind, entry, record_bytes, end=end, fresh=fresh
-        )
+        return ArenaWriter(self._files, self._root, self._uuid, self._generation, kind, entry, record_bytes, end=end)
 
     def write_arena(self) -> dict[FileKind, FileEntry]:
         """Append blobs, codes, rows and events, a chunk of each at a time."""

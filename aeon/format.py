@@ -305,10 +305,10 @@ PAGES_HEADER = Layout("PAGES_HEADER", 64, [
 ])  # fmt: skip
 
 CURVE_POINT = Layout("CURVE_POINT", 16, [
-    ("probes", "f4", 0, "pages looked at"),
+    ("probes", "f4", 0, "pages looked at, on average"),
     ("recall_10", "f4", 4, "share of the best 10 that were found"),
     ("recall_100", "f4", 8, "share of the best 100 that were found"),
-    ("reserved", "u4", 12, "zero"),
+    ("spread", "f4", 12, "by how much less their centroids may score than the nearest one; 0 = whatever they score"),
 ])  # fmt: skip
 
 PAGE = Layout("PAGE", 16, [

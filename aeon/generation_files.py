@@ -145,8 +145,7 @@ class ArenaWriter:
 
     Parameters
     ----------
-    entry : the file so far, or None to create it in `generation`.
-    fresh : what stands there was left by a run that was given up: it goes first.
+    entry : the file so far, or None to create it in `generation`, or to go on in what was written ahead into it.
     """
 
     def __init__(
@@ -160,13 +159,10 @@ class ArenaWriter:
         record_bytes: int = 0,
         *,
         end: int = 0,
-        fresh: bool = False,
     ) -> None:
         if entry is None:
             path = f"{generation_name(generation)}/{file_name(kind)}"
             full = f"{root}/{path}"
-            if fresh and files.exists(full):
-                files.unlink(full)
             if not files.exists(full):
                 self._file = files.open(full, create=True)
                 header = encode_header(kind, uuid, generation, 0, record_bytes, 0)

@@ -48,9 +48,8 @@ def encode_pages(
     )  # fmt: skip
     table = np.zeros(points, CURVE_POINT.dtype)
     if points:
-        table["probes"], table["recall_10"], table["recall_100"] = (
-            curve.probes, curve.recalls[_FEW], curve.recalls[_MANY]
-        )  # fmt: skip
+        table["probes"], table["spread"] = curve.probes, curve.spreads
+        table["recall_10"], table["recall_100"] = curve.recalls[_FEW], curve.recalls[_MANY]
     records = np.concatenate([groups.records, pages.records])
     parts = [
         np.frombuffer(header, np.uint8), table.view(np.uint8), _padding(len(header) + table.nbytes),
@@ -157,7 +156,10 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
     if points:
         table = content[PAGES_HEADER.size : PAGES_HEADER.size + points * CURVE_POINT.size].view(CURVE_POINT.dtype)
         recalls = {_FEW: tuple(table["recall_10"].tolist()), _MANY: tuple(table["recall_100"].tolist())}
-        curve = Curve(tuple(table["probes"].tolist()), recalls, curve_rows, queries, bool(real))
+        spreads = np.where(table["spread"] > 0, table["spread"], np.float32(np.inf))
+        curve = Curve(
+            tuple(table["probes"].tolist()), tuple(spreads.tolist()), recalls, curve_rows, queries, bool(real)
+        )
     found = level(0, groups), level(groups, groups + pages)
     return StoredPages(rows, dim, *found, blocks, curve)
 

@@ -228,6 +228,7 @@ class Upkeep:
             frozen, position = self._freeze(store, wal, rotate=purging)
             old = frozen.view.engine
             gone = _forgotten(frozen)
+            remove_leftovers(store._files, store._root, old)  # of a run that was given up and could not clear away
             manifest = write_generation(
                 store._files, store._root, frozen, position, compacting=compacting, purging=purging, pause=self._pause
             )
@@ -239,7 +240,8 @@ class Upkeep:
                 raise wal.poison(error) from error
             wal.bytes_since_checkpoint += counted
             if wal.poisoned is None:
-                remove_leftovers(store._files, store._root, store._engine)
+                with suppress(OSError):  # the next run begins with it
+                    remove_leftovers(store._files, store._root, store._engine)
             if isinstance(error, NoSpaceError):
                 raise CapacityError(f"no space left on the device for a generation of {store._root}") from error
             raise

@@ -103,6 +103,7 @@ class Kernels(Protocol):
         probes: int,
         beam: int,
         eps0: float,
+        spread: float,
         scores: Array,
         ids: Array,
     ) -> int: ...
@@ -115,6 +116,7 @@ class Kernels(Protocol):
         probes: int,
         beam: int,
         eps0: float,
+        spread: float,
         allowed: Array,
         scratch: Array,
         scores: Array,

@@ -34,6 +34,7 @@ from .sketch import (
     _SLOT_SCALES,
     _UNIT,
     _VECTORS,
+    _WHATEVER,
     _aligned,
     _near_groups,
     _near_pages,
@@ -179,7 +180,10 @@ def _insert_rows(ctx, vectors, scales, first_row, counts, capacities, scratch, o
         slot = np.int64(-1)
         if prepared[0] != np.float32(0):
             groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-            if _near_pages(ctx, s, prepared, _EPS_ASSIGN, groups, group_scores, group_slots, keys, scores, slots) > 0:
+            near = _near_pages(
+                ctx, s, prepared, _EPS_ASSIGN, _WHATEVER, groups, group_scores, group_slots, keys, scores, slots
+            )
+            if near > 0:
                 slot = slots[0]
         if slot < 0 or counts[slot] >= capacities[slot]:
             out[0] = slot

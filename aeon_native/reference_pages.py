@@ -139,7 +139,7 @@ def _best(scores: Array, numbers: Array, count: int) -> tuple[Array, Array]:
     return scores[order], numbers[order]
 
 
-def _near(ctx: Array, query: _Query, beam: int, count: int, eps0: float) -> tuple[Array, Array]:
+def _near(ctx: Array, query: _Query, beam: int, count: int, eps0: float, spread: float = np.inf) -> tuple[Array, Array]:
     """(scores, slots) of the nearest centroids of the nearest groups, best first."""
     codes, scales, lengths, pages = _level(ctx, "top")
     groups = np.flatnonzero(pages)
@@ -154,7 +154,8 @@ def _near(ctx: Array, query: _Query, beam: int, count: int, eps0: float) -> tupl
         )
         found = query.centroid_scores(slot_codes[chosen], slot_scales[chosen])
         best, slots = _best(np.concatenate([best, found]), np.concatenate([slots, chosen]), count)
-    return best, slots
+    near = best >= best[:1] - np.float32(spread)
+    return best[near], slots[near]
 
 
 def _chunked(ctx: Array, rows: Array, base: str, chunks: str, width: int, dtype: Any) -> Array:
@@ -183,7 +184,7 @@ def _row_scores(ctx: Array, query: _Query, rows: Array, scales: Array) -> Array:
 
 
 def search_pages(
-    ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
+    ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, allowed: Array,
     scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
 ) -> int:  # fmt: skip
     """Offer the rows of the nearest pages, and those that are in none yet, to the top k of each query, and sort it.
@@ -193,6 +194,7 @@ def search_pages(
     limit   : rows from it on are not seen, nor those beyond ctx's reach; lsn: a row counts if it died after it, or not
     probes, beam : how many pages to scan, out of how many groups
     eps0    : a row is scored if estimate + eps0 * error reaches the k-th score
+    spread  : of those, only pages whose centroid's score is less than the nearest one's by no more; inf = all of them
     allowed : uint8[ceil(limit / 8)], C, read-only, bit i % 8 of byte i // 8 is row i; or length 0: all are allowed
     scratch : uint8[scratch_bytes(dim)], C, working memory of this call
     scores, rows, counts : float32[n, k], int64[n, k], int64[n], C, state: what `scan_int8` left, or counts of 0;
@@ -215,7 +217,7 @@ def search_pages(
         count = int(counts[n])
         scales = _records(ctx, tail)[:, RECORD_SCALE:].copy().view(np.float32)[:, 0]
         count = _offer_living(ctx, query, tail, scales, lsn, scores[n], rows[n], count)
-        for base, slot in zip(*_near(ctx, query, beam, probes, eps0), strict=True):
+        for base, slot in zip(*_near(ctx, query, beam, probes, eps0, spread), strict=True):
             page = _page(ctx, "slot", int(slot))
             threshold = scores[n, :count].min() if count == scores.shape[1] else _LOWEST
             mask = query.surviving(page, lengths[slot] * base, threshold, eps0)
@@ -232,11 +234,12 @@ def search_pages(
 
 
 def search_one(
-    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, scores: Array, ids: Array
-) -> int:
+    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, scores: Array,
+    ids: Array,
+) -> int:  # fmt: skip
     """`search_pages` for one query among all rows, with ids in the place of row numbers.
 
-    ctx, limit, lsn, probes, beam, eps0 : as there
+    ctx, limit, lsn, probes, beam, eps0, spread : as there
     query       : float32[d], C, read-only; d <= dim
     scores, ids : float32[1, k], uint64[1, k], C, written: best first, then score -inf and id 0
 
@@ -245,7 +248,20 @@ def search_one(
     rows, counts = np.empty(ids.shape, np.int64), np.zeros(1, np.int64)
     none = np.empty(0, np.uint8)
     bad = search_pages(
-        ctx, query[None], limit, lsn, probes, beam, eps0, none, none, scores, rows, counts, np.zeros(3, np.int64)
+        ctx,
+        query[None],
+        limit,
+        lsn,
+        probes,
+        beam,
+        eps0,
+        spread,
+        none,
+        none,
+        scores,
+        rows,
+        counts,
+        np.zeros(3, np.int64),
     )
     if bad >= 0:
         return -1

@@ -65,6 +65,7 @@ _INT64, _U64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.uint64, np.float32
 _INF_BITS = np.uint32(0x7F800000)
 _ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
 _QUERY_MAX = np.float32(16256)
+_WHATEVER = np.float32(np.inf)  # a spread that leaves no page out
 _LOWEST = np.float32(-3.4e38)  # a threshold every estimate of a row passes, and no empty lane
 _EPS_ASSIGN = np.float32(2.5)  # the nearest page of a row is missed once in some hundred rows at most
 _BEAM_ASSIGN = 8
@@ -280,19 +281,21 @@ def _key_number(key):
 
 
 @helper
-def _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst):
+def _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread):
     """Score pending centroids and keep the keys of the best; (how many are kept, the score that is to be beaten)."""
     used = min(waiting, 8)
     _score(s, width, used, True, width, q_scale, correction)
     pending = s + np.uintp(_PENDING * width)
     for j in range(used):
-        if load_f32(pending + np.uintp(_OUT + 4 * j)) >= worst:
+        score = load_f32(pending + np.uintp(_OUT + 4 * j))
+        if score >= worst:
+            worst = max(worst, score - spread)
             bits = load_u32(pending + np.uintp(_OUT + 4 * j))
             keys[count] = _key(bits, load_i64(pending + np.uintp(_NUMBERS + 8 * j)))
             count += 1
             if count == keys.shape[0]:
                 _best_first(keys, count, wanted)
-                count, worst = wanted, _key_score(keys[wanted - 1])
+                count, worst = wanted, max(worst, _key_score(keys[wanted - 1]))
     return count, worst
 
 
@@ -317,8 +320,8 @@ def _near_groups(ctx, s, q_scale, correction, scores, slots):
 
 
 @helper
-def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, scores, slots):
-    """The slots with the best centroids out of the nearest groups, best first; how many."""
+def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slots, keys, scores, slots):
+    """The slots with the best centroids out of the nearest groups, no worse than the best by more than `spread`, best first."""
     q_scale, correction, a, minus = prepared
     width = ctx[_DIM]
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
@@ -332,18 +335,21 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys,
         block = np.uintp(load_u64(np.uintp(ctx[_TOP_PAGES]) + np.uintp(8 * group)))
         blocks = np.int64(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group)))
         if g == 0:
-            listed, first = min(blocks, _FIRST_BLOCKS), (wanted + 7) & ~7
+            listed, first = min(blocks, _FIRST_BLOCKS), 8 if spread < _WHATEVER else (wanted + 7) & ~7
             lanes = np.empty(_FIRST_BLOCKS * LANES, np.int64)
             there = _list_lanes(block, listed, lut, width, prepared, eps0, pending + np.uintp(_BOUNDS), lanes, first)
             for n in range(there):
                 if n == first:
                     while waiting > 0:
-                        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst)
+                        count, worst = _take_pages(
+                            s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread
+                        )
                         waiting = _shift(pending, waiting)
                     waiting = 0
-                    _best_first(keys, count, wanted)
-                    count, worst = wanted, _key_score(keys[wanted - 1])
-                if n >= first and base + _key_score(lanes[n]) < worst:
+                    if count >= wanted:
+                        _best_first(keys, count, wanted)
+                        count, worst = wanted, max(worst, _key_score(keys[wanted - 1]))
+                if base + _key_score(lanes[n]) < worst:
                     continue
                 number = _key_number(lanes[n])
                 numbers = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 12 * LANES)
@@ -353,7 +359,7 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys,
                 _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
                 waiting += 1
                 if waiting == 16:
-                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst)
+                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
                     waiting = _shift(pending, waiting)
             block += step * np.uintp(listed)
             blocks -= listed
@@ -369,11 +375,11 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys,
                 _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
                 waiting += 1
                 if waiting == 16:
-                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst)
+                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
                     waiting = _shift(pending, waiting)
             block += step
     while waiting > 0:
-        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst)
+        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread)
         waiting = _shift(pending, waiting)
     if count > wanted:
         _best_first(keys, count, wanted)
@@ -381,7 +387,9 @@ def _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys,
     keys[:count].sort()
     for n in range(count):
         key = keys[count - 1 - n]
-        scores[n], slots[n] = _key_score(key), 0xFFFFFFFF - (key & 0xFFFFFFFF)
+        scores[n], slots[n] = _key_score(key), _key_number(key)
+        if scores[n] < worst:  # it was kept before the best was known
+            return n
     return count
 
 
@@ -485,7 +493,7 @@ def _scan_pages(
                         count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
                         waiting = _shift(pending, waiting)
                     waiting = 0
-                if n >= first and count == scores.shape[0] and base + _key_score(lanes[n]) < scores[0]:
+                if count == scores.shape[0] and base + _key_score(lanes[n]) < scores[0]:
                     continue
                 number = _key_number(lanes[n])
                 columns = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 4 * (number & 31))
@@ -542,8 +550,9 @@ _CTX, _VECTORS, _SCRATCH = array(types.int64, 1), array(types.float32, 2), array
 
 @helper
 def _search_query(
-    ctx, vector, dim, s, limit, lsn, probes, beam, eps0, allowed, filtered, integers, floats, scores, rows, count, stats
-):
+    ctx, vector, dim, s, limit, lsn, probes, beam, eps0, spread, allowed, filtered, integers, floats, scores, rows, count,
+    stats,
+):  # fmt: skip
     """Offer what one query finds to its top k and sort it; how many it holds, -1 if the query has no direction."""
     group_scores, near_scores = floats[:beam], floats[beam : beam + probes]
     group_slots, near_slots, keys = integers[:beam], integers[beam : beam + probes], integers[beam + probes :]
@@ -553,7 +562,7 @@ def _search_query(
     if ctx[_ROWS] < limit:
         count = _scan_tail(ctx, s, prepared[0], prepared[1], limit, lsn, allowed, filtered, scores, rows, count)
     groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-    near = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, near_scores, near_slots)
+    near = _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slots, keys, near_scores, near_slots)
     return _scan_pages(
         ctx, s, prepared, eps0, near, near_scores, near_slots, min(limit, ctx[_ROWS]), lsn, allowed, filtered, scores, rows,
         count, stats,
@@ -562,12 +571,12 @@ def _search_query(
 
 @kernel(
     types.int64(
-        _CTX, _VECTORS, types.int64, types.uint64, types.int64, types.int64, types.float32, array(types.uint8, 1),
-        _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True), array(types.int64, 1, True),
-        array(types.int64, 1, True),
+        _CTX, _VECTORS, types.int64, types.uint64, types.int64, types.int64, types.float32, types.float32,
+        array(types.uint8, 1), _SCRATCH, array(types.float32, 2, True), array(types.int64, 2, True),
+        array(types.int64, 1, True), array(types.int64, 1, True),
     )
 )  # fmt: skip
-def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats):
+def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, spread, allowed, scratch, scores, rows, counts, stats):
     n, dim = queries.shape
     k = scores.shape[1]
     if (
@@ -586,7 +595,7 @@ def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch
             return -2
         count = _search_query(
             ctx, address(queries) + np.uintp(4 * dim * i), dim, _aligned(scratch), min(limit, ctx[_REACH]), lsn, probes,
-            beam, eps0, address(allowed), allowed.shape[0] > 0, integers, floats, scores[i], rows[i], counts[i], stats,
+            beam, eps0, spread, address(allowed), allowed.shape[0] > 0, integers, floats, scores[i], rows[i], counts[i], stats,
         )  # fmt: skip
         if count < 0:
             return i
@@ -595,7 +604,7 @@ def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch
 
 
 def search_pages(
-    ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, allowed: Array,
+    ctx: Array, queries: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, allowed: Array,
     scratch: Array, scores: Array, rows: Array, counts: Array, stats: Array,
 ) -> int:  # fmt: skip
     if not (
@@ -610,7 +619,7 @@ def search_pages(
     ):
         raise TypeError("search_pages: an array of another type")
     found: int = _search_pages(
-        ctx, queries, limit, lsn, probes, beam, eps0, allowed, scratch, scores, rows, counts, stats
+        ctx, queries, limit, lsn, probes, beam, eps0, spread, allowed, scratch, scores, rows, counts, stats
     )
     if found < -1:
         raise ValueError("search_pages: malformed arguments")
@@ -622,11 +631,11 @@ def search_pages(
 
 @kernel(
     types.int64(
-        _CTX, array(types.float32, 1), types.int64, types.uint64, types.int64, types.int64, types.float32,
+        _CTX, array(types.float32, 1), types.int64, types.uint64, types.int64, types.int64, types.float32, types.float32,
         array(types.float32, 2, True), array(types.uint64, 2, True),
     )
 )  # fmt: skip
-def _search_one(ctx, query, limit, lsn, probes, beam, eps0, scores, ids):
+def _search_one(ctx, query, limit, lsn, probes, beam, eps0, spread, scores, ids):
     k = scores.shape[1]
     if (
         ctx.shape[0] != _CTX_SHAPE[0]
@@ -639,7 +648,7 @@ def _search_one(ctx, query, limit, lsn, probes, beam, eps0, scores, ids):
     integers = np.empty(lists + 3 + k + 2 * ctx[_DIM] + 136, np.int64)
     stats, rows, scratch = integers[lists : lists + 3], integers[lists + 3 : lists + 3 + k], integers[lists + 3 + k :]
     count = _search_query(
-        ctx, address(query), query.shape[0], _aligned(scratch), min(limit, ctx[_REACH]), lsn, probes, beam, eps0,
+        ctx, address(query), query.shape[0], _aligned(scratch), min(limit, ctx[_REACH]), lsn, probes, beam, eps0, spread,
         np.uintp(0), False, integers[:lists], np.empty(beam + probes, np.float32), scores[0], rows, 0, stats,
     )  # fmt: skip
     for j in range(count):
@@ -650,11 +659,12 @@ def _search_one(ctx, query, limit, lsn, probes, beam, eps0, scores, ids):
 
 
 def search_one(
-    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, scores: Array, ids: Array
-) -> int:
+    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, scores: Array,
+    ids: Array,
+) -> int:  # fmt: skip
     if not (ctx.dtype is _INT64 and query.dtype is _F32 and scores.dtype is _F32 and ids.dtype is _U64):
         raise TypeError("search_one: an array of another type")
-    found: int = _search_one(ctx, query, limit, lsn, probes, beam, eps0, scores, ids)
+    found: int = _search_one(ctx, query, limit, lsn, probes, beam, eps0, spread, scores, ids)
     if found < -1:
         raise ValueError("search_one: malformed arguments")
     return found
@@ -676,7 +686,9 @@ def _nearest_pages(ctx, queries, beam, eps0, scratch, scores, slots, counts):
         if prepared[0] == np.float32(0):
             return i
         groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
-        counts[i] = _near_pages(ctx, s, prepared, eps0, groups, group_scores, group_slots, keys, scores[i], slots[i])
+        counts[i] = _near_pages(
+            ctx, s, prepared, eps0, _WHATEVER, groups, group_scores, group_slots, keys, scores[i], slots[i]
+        )
     return -1
 
 

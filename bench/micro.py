@@ -91,7 +91,7 @@ def _sketch_scan(_: str, __: Path) -> Case:
     def search(query: Any) -> None:
         counts[0] = 0
         dispatch.kernels.search_pages(
-            shown.ctx, query, shown.rows, 0, 1 << 20, 1 << 20, 1.9, none, scratch, scores, found, counts, stats
+            shown.ctx, query, shown.rows, 0, 1 << 20, 1 << 20, 1.9, np.inf, none, scratch, scores, found, counts, stats
         )
 
     right = 0

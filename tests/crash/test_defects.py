@@ -16,7 +16,8 @@ import pytest
 
 import aeon
 from aeon.errors import CorruptionError
-from aeon.files import NoSpaceError, OsFile
+from aeon.files import NoSpaceError, OsFile, OsFileSystem
+from aeon.format import EVENT
 from tests.crash.backends import (
     STORE,
     Change,
@@ -319,6 +320,33 @@ def test_what_ends_after_the_freeze_is_not_ended_in_the_generation(stages: tuple
     assert judge_all(judge, history, history.images("AB")) == []
 
 
+@pytest.mark.parametrize("stages", [(0, 2, 2), (1, 1, 2), (2, 2, 2), (2, 3, 5)], ids=str)
+def test_edges_that_come_or_end_after_the_freeze_are_not_so_in_the_generation(stages: tuple[int, ...]) -> None:
+    """The same for links: one is made, one ends, a memory is archived, behind what the generation holds."""
+    linked = Step("link", ids=(2, 1, 3), topic="causes")
+    before = (
+        words("one"),
+        words("two", 2),
+        words("three", 3),
+        words("four", 4),
+        linked,
+        Step("checkpoint"),
+        words("five"),
+    )
+    begun = 6
+    seed = next(
+        seed for seed in itertools.count()
+        if sorted(random.Random(f"{seed} {begun}").choices(range(7), k=len(stages))) == list(stages)
+    )  # fmt: skip
+    meanwhile = (
+        Step("link", ids=(4, 1), topic="echoes"), Step("unlink", ids=(2, 3), topic="causes"), Step("archive", ids=(3,))
+    )  # fmt: skip
+    for kind in ("compact", "checkpoint"):
+        steps = (*before, Step(kind, inner=meanwhile), words("six", 6), Step("kill", durability="full"))
+        history, _, judge = run(replace(make("normal", *steps), seed=seed))
+        assert judge_all(judge, history, history.images("AB")) == []
+
+
 def test_the_harness_itself_sees_a_lost_commit() -> None:
     """A judge that cannot fail proves nothing."""
     workload = make("full", words("one"), words("two"))
@@ -374,3 +402,59 @@ def test_a_row_with_a_damaged_id_is_damage_when_time_is_asked_for() -> None:
                 with pytest.raises(aeon.CorruptionError) as raised:
                     ask()
                 assert raised.value.path == path.replace("rows", "codes") or raised.value.path == path
+
+
+def test_events_that_changed_places_are_damage_when_columns_are_read() -> None:
+    """Each of them is whole by its own checksum; whoever reads all of them at once has to see that they are out of order."""
+    files = MemoryFileSystem()
+    with aeon.open(STORE, 4, files=files) as store:
+        store.remember_many(["text"] * 9, [[1.0, n, 2.0, 3.0] for n in range(9)], role=["user", "tool", "user"] * 3)
+        store.checkpoint()
+    path = f"{STORE}/gen-000001/events.arena"
+    data = bytearray(files.read_file(path))
+    start, size = 64, EVENT.size
+    for n in range(8):
+        first, second = (
+            slice(start + n * size, start + n * size + size),
+            slice(start + n * size + size, start + n * size + 2 * size),
+        )
+        swapped = bytearray(data)
+        swapped[first], swapped[second] = data[second], data[first]
+        damaged = files.clone()
+        damaged.write_file(path, bytes(swapped))
+        with aeon.open(STORE, 4, files=damaged) as store:
+            with pytest.raises(aeon.CorruptionError) as raised:
+                store.recall([1.0] * 4, 9, roles="user")
+            assert raised.value.path == path and start <= raised.value.offset < len(data)
+
+
+def test_a_purge_leaves_nothing_of_a_run_that_could_not_be_cleared_away(tmp_path: Path) -> None:
+    """A compaction found no room, and what it had written could not be deleted: the next one must not go on in those files."""
+    secret, allocate, unlink = "the combination is 7-23-41 " * 400, OsFile.allocate, OsFileSystem.unlink
+
+    def full(self: OsFile, offset: int, count: int) -> None:
+        if self.path.endswith("keys.tbl"):
+            raise NoSpaceError(errno.ENOSPC, "No space left on device", self.path)
+        allocate(self, offset, count)
+
+    def stays(self: OsFileSystem, path: str) -> None:
+        if "/gen-" in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+        unlink(self, path)
+
+    def holding_it() -> list[str]:
+        return [file.name for file in tmp_path.rglob("*") if file.is_file() and b"7-23-41" in file.read_bytes()]
+
+    with aeon.open(tmp_path / "a.aeon", dim=DIM, checkpoint_log_bytes=0, compact_share=0) as store:
+        store.remember("kept", [1.0] * DIM)
+        id_ = store.remember(secret, [1.0] * DIM)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(OsFile, "allocate", full)
+            patched.setattr(OsFileSystem, "unlink", stays)
+            with pytest.raises(aeon.CapacityError):
+                store.compact()
+        assert "blobs.arena" in holding_it(), "what could not be cleared away"
+        store.forget(id_)
+        store.compact(purge=True)
+        assert holding_it() == []
+        assert [memory.text for memory in store.memories()] == ["kept"] and store.check().ok

@@ -123,7 +123,7 @@ class Setting:
 
     def search(
         self, kernels: Any, k: int, *, limit: int = 1 << 40, lsn: int = 0, probes: int = 2, eps0: float = 1.9,
-        allowed: NDArray[np.uint8] | None = None,
+        spread: float = np.inf, allowed: NDArray[np.uint8] | None = None,
     ) -> list[list[tuple[float, int]]]:  # fmt: skip
         n = len(self.queries)
         scores, rows = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -131,7 +131,20 @@ class Setting:
         allowed = np.empty(0, np.uint8) if allowed is None else allowed
         limit = min(limit, self.n)
         bad = kernels.search_pages(
-            self.ctx, self.queries, limit, lsn, probes, 2, eps0, allowed, self.scratch, scores, rows, counts, stats
+            self.ctx,
+            self.queries,
+            limit,
+            lsn,
+            probes,
+            2,
+            eps0,
+            spread,
+            allowed,
+            self.scratch,
+            scores,
+            rows,
+            counts,
+            stats,
         )
         assert bad == -1
         return [
@@ -228,7 +241,15 @@ def test_searches_are_the_same(dim: int, int8: bool) -> None:
     setting.end(120, 5)
     allowed = np.packbits(np.random.default_rng(1).random(150) < 0.4, bitorder="little")
     for k in (1, 10, 150):
-        for options in ({}, {"probes": 1}, {"limit": 101}, {"lsn": 5}, {"allowed": allowed}):
+        for options in (
+            {},
+            {"probes": 1},
+            {"limit": 101},
+            {"lsn": 5},
+            {"allowed": allowed},
+            {"spread": 0.0},
+            {"spread": 0.1},
+        ):
             # Which rows an estimate spares depends on the order they come in: here it spares none.
             assert setting.search(compiled, k, eps0=1e6, **options) == setting.search(reference, k, eps0=1e6, **options)
 
@@ -251,8 +272,8 @@ def test_estimates_are_the_same(dim: int) -> None:
                     ends[:] = 1
                 stats = np.zeros(3, np.int64)
                 kernels.search_pages(
-                    setting.ctx, setting.queries[:1], 150, 1, 2, 2, eps0, np.empty(0, np.uint8), setting.scratch, scores,
-                    rows, counts, stats,
+                    setting.ctx, setting.queries[:1], 150, 1, 2, 2, eps0, np.inf, np.empty(0, np.uint8), setting.scratch,
+                    scores, rows, counts, stats,
                 )  # fmt: skip
                 looked_at.append(int(stats[2]))
             assert abs(looked_at[0] - looked_at[1]) <= 1  # an estimate that meets the threshold within a rounding
@@ -279,14 +300,33 @@ def test_all_pages_without_pruning_are_the_flat_scan(dim: int) -> None:
         assert setting.search(kernels, 150, allowed=allowed) == setting.flat(150, allowed=allowed)
 
 
+def test_a_spread_leaves_out_pages_that_are_much_farther_than_the_nearest() -> None:
+    setting = Setting(384)
+    for kernels in BOTH:
+        scores, slots, counts = np.zeros((5, 2), np.float32), np.zeros((5, 2), np.int64), np.zeros(5, np.int64)
+        kernels.nearest_pages(setting.ctx, setting.queries, 1, 9.0, setting.scratch, scores, slots, counts)
+        gaps = scores[:, 0] - scores[:, 1]
+        for spread, pages in (
+            (float(gaps.min()) / 2, 5),
+            (float(np.sort(gaps)[2]) * 1.001, 8),
+            (float(gaps.max()) * 1.001, 10),
+        ):
+            found, rows, stats = np.empty((5, 4), np.float32), np.empty((5, 4), np.int64), np.zeros(3, np.int64)
+            kernels.search_pages(
+                setting.ctx, setting.queries, 150, 0, 2, 2, 1.9, spread, np.empty(0, np.uint8), setting.scratch, found, rows,
+                np.zeros(5, np.int64), stats,
+            )  # fmt: skip
+            assert stats[0] == pages, "one of each query, and the second where it is near enough"
+
+
 def test_a_search_goes_on_from_what_was_found_before() -> None:
     for kernels in BOTH:
         setting = Setting(64)
         scores, rows = np.full((5, 4), 2.0, np.float32), np.full((5, 4), 999, np.int64)
         counts, stats = np.ones(5, np.int64), np.zeros(3, np.int64)
         kernels.search_pages(
-            setting.ctx, setting.queries, 150, 0, 2, 2, 1.9, np.empty(0, np.uint8), setting.scratch, scores, rows, counts,
-            stats,
+            setting.ctx, setting.queries, 150, 0, 2, 2, 1.9, np.inf, np.empty(0, np.uint8), setting.scratch, scores, rows,
+            counts, stats,
         )  # fmt: skip
         assert (rows[:, 0] == 999).all() and (counts == 4).all() and (rows[:, 1:] < 150).all()
         assert stats[0] == 10 and stats[1] == 30
@@ -317,7 +357,7 @@ def test_one_query_is_answered_with_ids(dim: int, rows: int) -> None:
         for kernels in BOTH:
             for n, query in enumerate(setting.queries):
                 scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.uint64)
-                count = kernels.search_one(setting.ctx, query, limit, 1, 2, 2, 1e6, scores, ids)
+                count = kernels.search_one(setting.ctx, query, limit, 1, 2, 2, 1e6, np.inf, scores, ids)
                 plain = setting.search(kernels, k, lsn=1, eps0=1e6, limit=limit)[n]
                 assert count == len(plain) == min(k, max(0, limit - 1))
                 found = zip(scores[0, :count].tolist(), ids[0, :count].tolist(), strict=True)
@@ -341,6 +381,7 @@ def test_a_query_without_direction_is_named() -> None:
             2,
             2,
             1.9,
+            np.inf,
             none,
             setting.scratch,
             scores,
@@ -350,30 +391,30 @@ def test_a_query_without_direction_is_named() -> None:
         )
         assert kernels.search_pages(*arguments) == 3
         found = np.empty((1, 4), np.float32), np.empty((1, 4), np.uint64)
-        assert kernels.search_one(setting.ctx, setting.queries[3], 150, 0, 2, 2, 1.9, *found) == -1
+        assert kernels.search_one(setting.ctx, setting.queries[3], 150, 0, 2, 2, 1.9, np.inf, *found) == -1
 
 
 def test_malformed_arguments_are_refused() -> None:
     setting = Setting(64)
     scores, rows, counts = np.empty((5, 4), np.float32), np.empty((5, 4), np.int64), np.zeros(5, np.int64)
     none, stats = np.empty(0, np.uint8), np.zeros(3, np.int64)
-    good = [setting.ctx, setting.queries, 150, 0, 2, 2, 1.9, none, setting.scratch, scores, rows, counts, stats]
+    good = [setting.ctx, setting.queries, 150, 0, 2, 2, 1.9, np.inf, none, setting.scratch, scores, rows, counts, stats]
     compiled.search_pages(*good)
     for position, bad in (
-        (0, setting.ctx[:-1]), (1, setting.queries.astype(np.float64)), (4, 0), (5, 0), (7, np.zeros(2, np.uint8)),
-        (8, setting.scratch[:64]), (9, scores[:, :2]), (11, np.full(5, 9)), (11, counts[:3]),
+        (0, setting.ctx[:-1]), (1, setting.queries.astype(np.float64)), (4, 0), (5, 0), (8, np.zeros(2, np.uint8)),
+        (9, setting.scratch[:64]), (10, scores[:, :2]), (12, np.full(5, 9)), (12, counts[:3]),
     ):  # fmt: skip
         arguments = list(good)
         counts[:] = 0
         arguments[position] = bad
         with pytest.raises((ValueError, TypeError)):
             compiled.search_pages(*arguments)
-    alone = [setting.ctx, setting.queries[0], 150, 0, 2, 2, 1.9, scores[:1], np.empty((1, 4), np.uint64)]
+    alone = [setting.ctx, setting.queries[0], 150, 0, 2, 2, 1.9, np.inf, scores[:1], np.empty((1, 4), np.uint64)]
     assert compiled.search_one(*alone) == 4
     for position, bad in (
         (0, setting.ctx[:-1]), (1, setting.queries[0].astype(np.float64)), (1, np.ones(128, np.float32)[::2]),
-        (1, np.ones(65, np.float32)), (4, 0), (5, 0), (7, scores[:1, :2]), (8, rows[:1]),
-        (8, np.empty((2, 4), np.uint64)),
+        (1, np.ones(65, np.float32)), (4, 0), (5, 0), (8, scores[:1, :2]), (9, rows[:1]),
+        (9, np.empty((2, 4), np.uint64)),
     ):  # fmt: skip
         arguments = list(alone)
         arguments[position] = bad
