@@ -458,3 +458,23 @@ def test_a_purge_leaves_nothing_of_a_run_that_could_not_be_cleared_away(tmp_path
         store.compact(purge=True)
         assert holding_it() == []
         assert [memory.text for memory in store.memories()] == ["kept"] and store.check().ok
+
+
+def test_a_compaction_does_not_copy_the_blob_of_another_memory() -> None:
+    """Two blobs of one size changed places, each of them whole: whose they are has to be looked at before they are copied."""
+    files = MemoryFileSystem()
+    with aeon.open(STORE, 4, files=files) as store:
+        store.remember_many([f"text {n}" for n in range(9)], [[1.0, n, 2.0, 3.0] for n in range(9)])
+        store.checkpoint()
+    path = f"{STORE}/gen-000001/blobs.arena"
+    data = files.read_file(path)
+    (start, middle), (_, end) = blob_bounds(data)[4:6]
+    assert middle - start == end - middle
+    files.write_file(path, data[:start] + data[middle:end] + data[start:middle] + data[end:])
+    with aeon.open(STORE, 4, files=files) as store:
+        store.forget(1)
+        for purge in (False, True):
+            with pytest.raises(aeon.CorruptionError) as raised:
+                store.compact(purge=purge)
+            assert raised.value.path == path and raised.value.offset == start
+        assert [memory.id for memory in store.memories()] == list(range(2, 10)), "the rest stays as it was"
