@@ -36,6 +36,7 @@ _CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, s
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _MOST = 8  # times the pages of an average search: the most that one looks at
+_ALIKE = 1.5  # times the average takes as many pages for every query alike, for the same recall (decision 14)
 _BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/growth)
 _REAL_QUERIES = 512  # queries that are kept for calibration, from the last few thousand
 _REAL_QUERIES_MIN = 128
@@ -183,8 +184,9 @@ class Atlas(Rows):
         effort = self._effort(recall_target, k, beam)
         if among is not None:
             target = RECALL_TARGET if recall_target is None else recall_target
-            probes = self._curve.probes_for(target, k) * rows / len(among)
-            effort = _effort_of(probes, self._curve.spread_for(probes), effort.eps0, beam)
+            # The nearest pages may hold no row that is allowed: how near the others are says nothing then.
+            probes = _ALIKE * self._curve.probes_for(target, k) * rows / len(among)
+            effort = _effort_of(probes, math.inf, effort.eps0, beam)
         self._search_shared(index, queries, effort, rows, lsn, among, scores, found, counts)
         return found, scores, counts
 
