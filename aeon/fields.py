@@ -73,12 +73,14 @@ class _Window:
         self._columns, self._first, self._stop = columns, first, stop
 
     def mask(self, path: str, test: Callable[[Any], bool], scalars: tuple[Any, ...] | None) -> NDArray[np.bool_]:
+        """See `Columns.mask`."""
         column = self._columns[path]
         passes = np.zeros(len(column.values), bool)
         passes[[number for number in column.matching(test, scalars) if number < len(passes)]] = True
         return passes[column.numbers[self._first : self._stop]]
 
     def full(self, matching: bool) -> NDArray[np.bool_]:
+        """See `Columns.full`."""
         return np.full(self._stop - self._first, matching)
 
 
