@@ -308,7 +308,7 @@ CURVE_POINT = Layout("CURVE_POINT", 16, [
     ("probes", "f4", 0, "pages looked at, on average"),
     ("recall_10", "f4", 4, "share of the best 10 that were found"),
     ("recall_100", "f4", 8, "share of the best 100 that were found"),
-    ("spread", "f4", 12, "by how much less their centroids may score than the nearest one; 0 = whatever they score"),
+    ("spread", "f4", 12, "by how much less their centroids may score than the nearest one; 0 in all points = not measured"),
 ])  # fmt: skip
 
 PAGE = Layout("PAGE", 16, [

@@ -156,7 +156,9 @@ def decode_pages(content: NDArray[np.uint8]) -> StoredPages:
     if points:
         table = content[PAGES_HEADER.size : PAGES_HEADER.size + points * CURVE_POINT.size].view(CURVE_POINT.dtype)
         recalls = {_FEW: tuple(table["recall_10"].tolist()), _MANY: tuple(table["recall_100"].tolist())}
-        spreads = np.where(table["spread"] > 0, table["spread"], np.float32(np.inf))
+        spreads = table["spread"]
+        if not ((spreads >= 0).all() and spreads.any()):  # written before there were spreads
+            spreads = np.full(points, np.inf)
         curve = Curve(
             tuple(table["probes"].tolist()), tuple(spreads.tolist()), recalls, curve_rows, queries, bool(real)
         )

@@ -243,6 +243,7 @@ def test_a_checkpoint_keeps_the_index(filled: Store, open_store: Callable[..., S
     atlas = settled(filled)
     assert atlas.check_pages() == [] and atlas.index.verify() == []
     assert abs(atlas.index.snapshot.pages - pages) <= 40 and atlas.curve.rows == curve.rows
+    assert atlas.curve.spreads == pytest.approx(curve.spreads) and min(curve.spreads) == 0.0
     assert recall_of(filled, clustered(100, 7)) >= 0.93
     more = fill(filled, clustered(600, 4), step=30)
     assert filled.recall(clustered(600, 4)[77], 1)[0].id == more[77]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aeon import page_building as building_module
 from aeon import pages as pages_module
+from aeon.format import CURVE_POINT, PAGES_HEADER
 from aeon.page_building import GROUP_ROWS, PAGE_ROWS, kmeans
 from aeon.page_file import decode_pages, encode_pages
 from aeon.pages import PageIndex, rotation_signs
@@ -253,7 +254,7 @@ def test_kmeans_gives_unit_centroids() -> None:
 # --- the pages file ------------------------------------------------------------------------------------------------
 
 
-CURVE = Curve((1.0, 8.0), (0.125, 0.25), {10: (0.5, 0.9375), 100: (0.25, 0.75)}, 3000, 192, True)
+CURVE = Curve((1.0, 2.0, 8.0), (0.0, 0.125, 0.25), {10: (0.5, 0.75, 0.9375), 100: (0.25, 0.5, 0.75)}, 3000, 192, True)
 
 
 def reloaded(index: PageIndex, source: RowsInMemory, content: NDArray[np.uint8]) -> PageIndex:
@@ -275,6 +276,17 @@ def test_pages_come_back_as_they_were_and_go_on_growing() -> None:
     for first in range(3000, 6000, 64):
         again.insert(first, min(first + 64, 6000))
     assert again.verify() == [] and sorted(find(again, vectors[0], 6000)) == list(range(6000))
+
+
+def test_a_curve_without_spreads_looks_at_as_many_pages_for_every_query() -> None:
+    """As files have it that were written before there were spreads, and whatever else is no spread."""
+    index, _ = make(directions(300, 40))
+    for nonsense in (0.0, -1.0, np.nan):
+        content = encode_pages(index.snapshot, index.dim, CURVE, 300, np.arange(300)).copy()
+        points = content[PAGES_HEADER.size : PAGES_HEADER.size + 3 * CURVE_POINT.size].view(CURVE_POINT.dtype)
+        points["spread"] = nonsense
+        found = decode_pages(content).curve
+        assert found is not None and found.spreads == (np.inf,) * 3 and found.spread_for(1.5) == np.inf
 
 
 def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:

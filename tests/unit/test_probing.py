@@ -79,3 +79,14 @@ def test_the_spread_of_so_many_probes_makes_so_many_pages_on_average() -> None:
     assert curve.spreads[2] < curve.spread_for(3.5) < curve.spreads[3]
     assert curve.spread_for(10_000) == curve.spread_for(299) == math.inf and curve.spread_for(0.5) == curve.spreads[0]
     assert probing.UNMEASURED.spread_for(20) == math.inf
+
+
+def test_no_number_of_probes_has_a_spread_that_is_none() -> None:
+    """One page on average is a spread of 0: between it and the next there is one, too."""
+    spreads = (0.0, 0.05, 0.1, math.inf)
+    curve = probing.Curve(
+        (1.0, 2.0, 3.0, 9.0), spreads, {10: (0.5, 0.7, 0.9, 1.0), 100: (0.5, 0.7, 0.9, 1.0)}, 100, 9, True
+    )
+    found = [curve.spread_for(probes) for probes in np.linspace(0.5, 12, 200)]
+    assert not any(math.isnan(spread) for spread in found) and found == sorted(found)
+    assert 0 < curve.spread_for(1.5) < 0.05
