@@ -49,6 +49,9 @@ MUTANTS = (
     Mutant("recovery forgets the log's entries", "recovery", "    files.fsync_dir(root)\n    files.fsync_dir(directory)\n", "    files.fsync_dir(root)\n"),
     Mutant("recovery does not sync what it replayed", "recovery", "            file.fsync()\n", "            pass\n"),
     Mutant("recovery does not sync the removal of a segment", "recovery", "        files.fsync_dir(directory)\n    position", "    position"),
+    # -- what readers see before it is whole -------------------------------------------------------------------
+    Mutant("half a commit is shown", "engine", "                id_ += 1\n            elif", "                id_ += 1\n                self._published = (self.trace.events.count, self.atlas.codes.count, lsn)\n            elif"),
+    Mutant("rows are counted before their bytes are there", "engine", "        for operation, text in zip(operations, texts, strict=True):\n", "        self._published = (self.trace.events.count, self.atlas.codes.count + sum(o.kind == OpKind.REMEMBER for o in operations), self._published[2])\n        for operation, text in zip(operations, texts, strict=True):\n"),
     # -- orders that are changed -------------------------------------------------------------------------------
     Mutant("a commit is shown before it is synced", "store", '        if self._options.durability == "full":\n            wal.sync(lsn)\n        if self._engine.view.lsn < lsn:\n            self._apply_pending()\n', '        if self._engine.view.lsn < lsn:\n            self._apply_pending()\n        if self._options.durability == "full":\n            wal.sync(lsn)\n'),
     Mutant("a commit is acknowledged before it is synced", "store", '        if self._options.durability == "full":\n            wal.sync(lsn)\n', ""),

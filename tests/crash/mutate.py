@@ -24,19 +24,20 @@ from tests.crash.mutants import MUTANTS, Mutant
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = (
-    "test_defects.py",
-    "test_crash_states.py",
-    "test_damage.py",
-    "test_copies.py",
-    "test_repair.py",
-    "test_repair_graph.py",
+    "crash/test_defects.py",
+    "crash/test_crash_states.py",
+    "crash/test_damage.py",
+    "crash/test_copies.py",
+    "crash/test_repair.py",
+    "crash/test_repair_graph.py",
+    "concurrency/test_upkeep_threads.py",
 )
 CAUGHT = Path(__file__).with_name("caught.json")
 _LIKELIEST = {  # for a mutant that is new: the file that most likely sees it comes first; all of them run if none does
-    **dict.fromkeys(("backups", "staging"), "test_copies.py"),
-    **dict.fromkeys(("repairing", "salvage", "salvage_blobs", "salvage_log"), "test_repair_graph.py"),
-    **dict.fromkeys(("blob_arena", "check", "graph", "salience", "time_blocks", "trace"), "test_damage.py"),
-    **dict.fromkeys(("generation_files", "manifest", "rows"), "test_damage.py"),
+    **dict.fromkeys(("backups", "staging"), "crash/test_copies.py"),
+    **dict.fromkeys(("repairing", "salvage", "salvage_blobs", "salvage_log"), "crash/test_repair_graph.py"),
+    **dict.fromkeys(("blob_arena", "check", "graph", "salience", "time_blocks", "trace"), "crash/test_damage.py"),
+    **dict.fromkeys(("generation_files", "manifest", "rows"), "crash/test_damage.py"),
 }
 _SECONDS_MAX = 900  # a mutant that hangs is caught
 
@@ -45,7 +46,7 @@ def run_suite(folder: Path, tests: Sequence[str] = SUITE) -> tuple[bool, str]:
     """Run `tests` of the copy in `folder`; (whether they passed, the one that failed, or how pytest ended)."""
     command = [
         sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", "-o", "timeout=0", "--tb=no",
-        *(str(folder / "tests" / "crash" / name) for name in tests),
+        *(str(folder / "tests" / name) for name in tests),
     ]  # fmt: skip
     try:
         done = subprocess.run(
@@ -55,9 +56,8 @@ def run_suite(folder: Path, tests: Sequence[str] = SUITE) -> tuple[bool, str]:
     except subprocess.TimeoutExpired:
         return False, "it hung"
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    return done.returncode == 0, failed[0].split(" - ")[0].partition("tests/crash/")[2] if failed else done.stdout[
-        -200:
-    ]
+    why = failed[0].split(" - ")[0].partition("tests/")[2] if failed else done.stdout[-200:]
+    return done.returncode == 0, why
 
 
 def copy_repository(folder: Path) -> None:
