@@ -181,12 +181,12 @@ class Atlas(Rows):
         self._asked += 1
         if not self._asked % _QUERY_SAMPLE:
             self._keep_query(queries[0])
-        effort = self._effort(recall_target, k, beam)
-        if among is not None:
+        if among is None:
+            effort = self._effort(recall_target, k, beam)
+        else:  # the nearest pages may hold no row that is allowed: how near the others are says nothing then
             target = RECALL_TARGET if recall_target is None else recall_target
-            # The nearest pages may hold no row that is allowed: how near the others are says nothing then.
             probes = _ALIKE * self._curve.probes_for(target, k) * rows / len(among)
-            effort = _effort_of(probes, math.inf, effort.eps0, beam)
+            effort = _effort_of(probes, math.inf, probing.eps0_for(target), beam)
         self._search_shared(index, queries, effort, rows, lsn, among, scores, found, counts)
         return found, scores, counts
 

@@ -121,13 +121,16 @@ def measure(
     probes = [p for p in _PROBES if p < pages] + [pages]
     recalls: dict[int, tuple[float, ...]] = {}
     truths, skips = [], []
+    nearest: list[NDArray[np.float32]] = []
     for query in queries:
         if stopping():
             return None
+        if len(nearest) < max(32, _GAPS_MAX // pages):
+            nearest.append(near(query))
         truth = exact(query, _COUNTS[1] + (0 if real else _REPETITIONS))
         skips.append(0 if real else int(np.count_nonzero(truth > _SAME)))
         truths.append(truth[skips[-1] :])
-    spreads = _spreads([near(query) for query in queries[: max(32, _GAPS_MAX // pages)]], probes)
+    spreads = _spreads(nearest, probes)
     for count in _COUNTS:
         found: list[float] = []
         eps0 = _EPS0  # each part of the curve with what the targets that read it use

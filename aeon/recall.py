@@ -125,6 +125,7 @@ def matches(view: View, index: int, where: Where) -> bool:
     """Whether the metadata of the event at `index` satisfies `where`."""
     if not view.engine.event(index).flags & OpFlag.METADATA:
         return where.matches(None)
+    view.engine.fields.read += 1
     return where.matches(view.engine.extra(index).metadata)
 
 
@@ -150,13 +151,9 @@ def recall(
     atlas = engine.atlas
     graph = engine.trace.graph
     hide = not filters.archived and graph.archives
-    if filters is NO_FILTERS and not hide:
-        ids, scores = atlas.search_ids(
-            query[None], min(k, view.rows), rows=view.rows, lsn=view.lsn, exact=effort.exact,
-            recall_target=effort.recall_target,
-        )  # fmt: skip
-        return as_hits(engine, ids[0], scores[0])
-    among, doubted = _rows_among(view, filters, make_columns=engine.fields.read > view.events)
+    among, doubted = None, None
+    if filters is not NO_FILTERS:
+        among, doubted = _rows_among(view, filters, make_columns=engine.fields.read > view.events)
     available = view.rows if among is None else len(among)
     want = min(max(_FIRST_BATCH, 4 * k) if doubted or hide else k, available)
     while True:
@@ -174,7 +171,6 @@ def recall(
                 return hits
             if hidden is not None and hidden[n]:
                 continue
-            engine.fields.read += doubted is not None
             if not doubted or matches(view, engine.trace.index_of(id_), doubted):
                 hits.append(Hit(engine, id_, score))
                 if len(hits) == k:

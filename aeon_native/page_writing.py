@@ -32,9 +32,9 @@ from .sketch import (
     _SLOT_LENGTHS,
     _SLOT_PAGES,
     _SLOT_SCALES,
+    _UNBOUNDED,
     _UNIT,
     _VECTORS,
-    _WHATEVER,
     _aligned,
     _near_groups,
     _near_pages,
@@ -181,7 +181,7 @@ def _insert_rows(ctx, vectors, scales, first_row, counts, capacities, scratch, o
         if prepared[0] != np.float32(0):
             groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
             near = _near_pages(
-                ctx, s, prepared, _EPS_ASSIGN, _WHATEVER, groups, group_scores, group_slots, keys, scores, slots
+                ctx, s, prepared, _EPS_ASSIGN, _UNBOUNDED, groups, group_scores, group_slots, keys, scores, slots
             )
             if near > 0:
                 slot = slots[0]

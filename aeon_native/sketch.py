@@ -65,7 +65,7 @@ _INT64, _U64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.uint64, np.float32
 _INF_BITS = np.uint32(0x7F800000)
 _ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
 _QUERY_MAX = np.float32(16256)
-_WHATEVER = np.float32(np.inf)  # a spread that leaves no page out
+_UNBOUNDED = np.float32(np.inf)  # a spread that leaves no page out
 _LOWEST = np.float32(-3.4e38)  # a threshold every estimate of a row passes, and no empty lane
 _EPS_ASSIGN = np.float32(2.5)  # the nearest page of a row is missed once in some hundred rows at most
 _BEAM_ASSIGN = 8
@@ -300,6 +300,13 @@ def _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, wor
 
 
 @helper
+def _push_centroid(pending, waiting, codes, scales, slot, width):
+    where = codes + np.uintp(width * slot)
+    _fetch(where, width)
+    _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
+
+
+@helper
 def _near_groups(ctx, s, q_scale, correction, scores, slots):
     width = ctx[_DIM]
     pending = s + np.uintp(_PENDING * width)
@@ -335,7 +342,7 @@ def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slot
         block = np.uintp(load_u64(np.uintp(ctx[_TOP_PAGES]) + np.uintp(8 * group)))
         blocks = np.int64(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group)))
         if g == 0:
-            listed, first = min(blocks, _FIRST_BLOCKS), 8 if spread < _WHATEVER else (wanted + 7) & ~7
+            listed, first = min(blocks, _FIRST_BLOCKS), 8 if spread < _UNBOUNDED else (wanted + 7) & ~7
             lanes = np.empty(_FIRST_BLOCKS * LANES, np.int64)
             there = _list_lanes(block, listed, lut, width, prepared, eps0, pending + np.uintp(_BOUNDS), lanes, first)
             for n in range(there):
@@ -354,9 +361,7 @@ def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slot
                 number = _key_number(lanes[n])
                 numbers = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 12 * LANES)
                 slot = np.int64(load_u32(numbers + np.uintp(4 * (number & 31))))
-                where = codes + np.uintp(width * slot)
-                _fetch(where, width)
-                _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
+                _push_centroid(pending, waiting, codes, scales, slot, width)
                 waiting += 1
                 if waiting == 16:
                     count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
@@ -370,9 +375,7 @@ def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slot
                 lane = lowest_bit(np.uint64(mask))
                 mask &= mask - np.uint32(1)
                 slot = np.int64(load_u32(block + np.uintp(4 * width + 12 * LANES + 4 * lane)))
-                where = codes + np.uintp(width * slot)
-                _fetch(where, width)
-                _push(pending, waiting, where, slot, load_f32(scales + np.uintp(4 * slot)))
+                _push_centroid(pending, waiting, codes, scales, slot, width)
                 waiting += 1
                 if waiting == 16:
                     count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
@@ -437,11 +440,23 @@ def _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count):
 
 
 @helper
+def _push_row(ctx, pending, waiting, row, scale):
+    where = _row_at(ctx, row)
+    _fetch(where, ctx[_ROW_BYTES])
+    _push(pending, waiting, where, row, scale)
+
+
+@helper
+def _is_allowed(allowed, row):
+    return (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1) != np.uint8(0)
+
+
+@helper
 def _allowed_lanes(numbers, limit, allowed):
     mask = np.uint32(0)
     for lane in range(LANES):
         row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
-        if row < limit and (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+        if row < limit and _is_allowed(allowed, row):
             mask |= np.uint32(1) << np.uint32(lane)
     return mask
 
@@ -452,7 +467,7 @@ def _scan_tail(ctx, s, q_scale, correction, limit, lsn, allowed, filtered, score
     pending = s + np.uintp(_PENDING * ctx[_DIM])
     waiting = 0
     for row in range(ctx[_ROWS], limit):
-        if filtered and not (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+        if filtered and not _is_allowed(allowed, row):
             continue
         scale = load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE))
         _push(pending, waiting, _row_at(ctx, row), row, scale)
@@ -470,7 +485,7 @@ def _scan_pages(
     ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, count, stats
 ):
     q_scale, correction, a, minus = prepared
-    width, row_bytes = ctx[_DIM], ctx[_ROW_BYTES]
+    width = ctx[_DIM]
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
     step = np.uintp(4 * width + 16 * LANES)
     waiting = blocks = rescored = 0
@@ -500,11 +515,9 @@ def _scan_pages(
                 row = np.int64(load_u32(columns + np.uintp(12 * LANES)))
                 if row >= limit:
                     continue
-                if filtered and not (load_u8(allowed + np.uintp(row >> 3)) >> np.uint8(row & 7)) & np.uint8(1):
+                if filtered and not _is_allowed(allowed, row):
                     continue
-                where = _row_at(ctx, row)
-                _fetch(where, row_bytes)
-                _push(pending, waiting, where, row, load_f32(columns + np.uintp(8 * LANES)))
+                _push_row(ctx, pending, waiting, row, load_f32(columns + np.uintp(8 * LANES)))
                 waiting += 1
                 rescored += 1
                 if waiting == 16:
@@ -526,9 +539,7 @@ def _scan_pages(
                     row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
                     if row >= limit:
                         continue
-                    where = _row_at(ctx, row)
-                    _fetch(where, row_bytes)
-                    _push(pending, waiting, where, row, load_f32(block + np.uintp(4 * width + 8 * LANES + 4 * lane)))
+                    _push_row(ctx, pending, waiting, row, load_f32(block + np.uintp(4 * width + 8 * LANES + 4 * lane)))
                     waiting += 1
                     rescored += 1
                     if waiting == 16:
@@ -687,7 +698,7 @@ def _nearest_pages(ctx, queries, beam, eps0, scratch, scores, slots, counts):
             return i
         groups = _near_groups(ctx, s, prepared[0], prepared[1], group_scores, group_slots)
         counts[i] = _near_pages(
-            ctx, s, prepared, eps0, _WHATEVER, groups, group_scores, group_slots, keys, scores[i], slots[i]
+            ctx, s, prepared, eps0, _UNBOUNDED, groups, group_scores, group_slots, keys, scores[i], slots[i]
         )
     return -1
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,9 @@ def run(folder: str, reads: int, threads: int) -> str:
         store.remember_many(["0"] * 2, [vector(0)] * 2, keys=["a", "b"])
         commits = 0
 
-        def guarded(work: object) -> None:
+        def guarded(work: Callable[[], None]) -> None:
             try:
-                work()  # type: ignore[operator]
+                work()
             except Exception as error:  # noqa: BLE001 - told below
                 wrong.append(f"{type(error).__name__}: {error}")
                 done.set()
