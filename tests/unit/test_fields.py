@@ -109,8 +109,7 @@ def test_columns_go_along_to_the_next_generation(
 
 
 def test_a_field_of_long_texts_gets_no_column(filled: Store, vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields_module, "_BYTES_MAX", 1000)
-    monkeypatch.setattr(fields_module, "_BYTES_MAX_PER_EVENT", 10)
+    monkeypatch.setattr(fields_module, "_COLUMN_BYTES_MAX", (20_000, 10))
     query = vectors(1)[0]
     for _ in range(2):
         assert numbers(filled.recall(query, 5, where={"id": "id-1234"})) == [1234]
@@ -118,12 +117,13 @@ def test_a_field_of_long_texts_gets_no_column(filled: Store, vectors: Any, monke
     assert not filled._engine.fields._columns, "and what it took is let go"
 
 
-def test_no_more_columns_than_are_kept(filled: Store, vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields_module, "COLUMNS_MAX", 2)
+def test_columns_are_let_go_when_all_are_too_much(filled: Store, vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields_module, "_BYTES_MAX", (0, 450))
     for _ in range(2):
         for where, expected in (({"n": 3}, [3]), ({"id": "id-4"}, [4]), ({"tags": "t5"}, range(5, COUNT, 100))):
             assert numbers(filled.recall(vectors(1)[0], 50, where=where)) == list(expected)
-            assert len(filled._engine.fields._columns) <= 2
+            columns = filled._engine.fields._columns
+            assert len(columns) <= 2 and sum(column.bytes for column in columns.values()) <= 450 * COUNT
     assert numbers(filled.recall(vectors(1)[0], 50, where={"n": 3, "id": "id-3", "tens": 0})) == [3]
 
 
