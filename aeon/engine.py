@@ -92,6 +92,7 @@ class Engine:
     Attributes
     ----------
     live, vectors : how many memories, and how many with a vector, are alive and current.
+    published : events, rows and LSN of the newest view, replaced by one assignment.
     serial : no other engine of this process has it; what was learned of one engine's rows is void in another.
     """
 
@@ -118,12 +119,12 @@ class Engine:
         self._plain_extras: dict[bytes, tuple[int, int]] = {}
         self._expires_since = False
         self.forgotten_since = 0  # memories forgotten since the generation was written
-        self._published = (self.trace.events.count, self.atlas.codes.count, manifest.lsn)
+        self.published = (self.trace.events.count, self.atlas.codes.count, manifest.lsn)
 
     @property
     def view(self) -> View:
         """The newest snapshot."""
-        return _new_view(View, (self, *self._published))
+        return _new_view(View, (self, *self.published))
 
     @property
     def forgotten(self) -> int:
@@ -199,7 +200,7 @@ class Engine:
                 self._change(lsn, decode_change(operation), bytes(operation.blob))
             else:
                 raise ValueError(f"unknown operation {operation.kind}")
-        self._published = (self.trace.events.count, self.atlas.codes.count, lsn)
+        self.published = (self.trace.events.count, self.atlas.codes.count, lsn)
 
     def _remember(self, lsn: int, id_: int, operation: Operation, text: memoryview) -> None:
         trace, flags = self.trace, operation.flags

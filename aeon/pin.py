@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aeon import reading
 from aeon.atlas_view import AtlasView
-from aeon.engine import View, find
+from aeon.engine import Engine, View, find
 from aeon.errors import ClosedError
 from aeon.intake import check_id
 from aeon.recall import Effort
@@ -67,17 +67,19 @@ class Pin:
     Readable after the store is closed. `close` (or dropping it) lets go of the generation; what it handed out stays valid.
     """
 
-    __slots__ = ("_store", "_view_")
+    __slots__ = ("_engine", "_published", "_store")
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
-        self._view_: View | None = view
+        self._engine: Engine | None = engine
+        self._published = engine.published  # the view is made when it is read: making it costs as much as all of this
 
     @property
     def _view(self) -> View:
-        if self._view_ is None:
+        engine = self._engine
+        if engine is None:
             raise ClosedError("this pin was closed")
-        return self._view_
+        return View(engine, *self._published)
 
     @property
     def lsn(self) -> int:
@@ -135,10 +137,10 @@ class Pin:
 
     def close(self) -> None:
         """Let go; calling it again does nothing."""
-        self._view_ = None
+        self._engine = None
 
     def __enter__(self) -> Pin:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._view_ = None
+        self._engine = None

@@ -28,6 +28,7 @@ from aeon.format import (
     ACCESS,
     ARCHIVED,
     BLOB,
+    BLOB_REF,
     DEATH,
     KEY,
     LINK,
@@ -43,7 +44,7 @@ from aeon.manifest import Manifest
 from aeon.operations import Operation, decode_blob_ref, decode_extra
 from aeon.results import IdRanges, Loss, Problem, Progress, id_ranges
 from aeon.salience import SALIENCE_NAME, read_salience
-from aeon.salvage_blobs import Salvaged, read_blobs, read_events
+from aeon.salvage_blobs import Damage, Salvaged, read_blobs, read_events
 from aeon.salvage_files import map_arenas, read_table
 from aeon.salvage_identity import identify
 from aeon.salvage_log import SalvagedLog, read_log
@@ -99,6 +100,9 @@ class Salvage:
         if not store.manifest.rows:
             store = prove_rows(files, store, self._arenas, memories, self._dim)
         self._store = store
+        self._log = self._open_log()
+        if not store.has_manifest:
+            self._blobs.damages += self._cut_off()
         self._rows = read_rows(store, self._arenas, progress)
         self._rows.give_vectors(memories)
         self._events.fill_in({*memories, *self._rows.by_id})
@@ -117,6 +121,19 @@ class Salvage:
         return self._store.manifest
 
     # -- the generation -----------------------------------------------------------------------------------------
+
+    def _cut_off(self) -> list[Damage]:
+        """What is missing at the end of the blob file, without a MANIFEST that says how long it was: as far as whole events,
+        and whole operations here and in the log, refer to it."""
+        ends = list(self._events.ends.values())
+        operations = [memory.operation for memory in self._blobs.memories.values()]
+        operations += [operation for frame in self._log.frames.values() for operation in frame.operations]
+        for operation in operations:
+            if operation.flags & OpFlag.TEXT_REF and len(operation.text) == BLOB_REF.size:
+                offset, count, _ = decode_blob_ref(operation.text)
+                ends.append(offset + BLOB.size + count)
+        length = data_offset(FileKind.BLOBS) + len(self._arenas.blobs)
+        return [Damage(length, max(ends))] if ends and max(ends) > length else []
 
     def _table(self, kind: FileKind) -> NDArray[Any] | None:
         """A table's records if it is whole; damage is noted."""
@@ -174,12 +191,15 @@ class Salvage:
 
     # -- the log ------------------------------------------------------------------------------------------------
 
+    def _open_log(self) -> SalvagedLog:
+        manifest = self.manifest
+        segment = manifest.segment if self._store.has_manifest else None
+        return read_log(self._files, self._root, manifest.uuid, segment, manifest.lsn + 1, manifest.next_id)
+
     def _read_log(self) -> None:
         """Apply every whole commit behind the generation, and tell what is missing between them."""
-        manifest, has_manifest = self.manifest, self._store.has_manifest
+        manifest, has_manifest, log = self.manifest, self._store.has_manifest, self._log
         lsn, next_id = manifest.lsn + 1, manifest.next_id
-        segment = manifest.segment if has_manifest else None
-        log = read_log(self._files, self._root, manifest.uuid, segment, lsn, next_id)
         if not has_manifest:
             lsn, next_id = self._where_the_log_begins(log)
         self._apply(log, lsn if has_manifest else 0)

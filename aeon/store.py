@@ -674,7 +674,7 @@ class Store(Consolidation):
         """
         if self._unusable:
             raise ClosedError(self._unusable)
-        return Pin(self, self._engine.view)
+        return Pin(self, self._engine)
 
     def sessions(self) -> list[SessionInfo]:
         """Return the sessions that hold current memories, in the order they were begun. Cost: linear in the sessions."""

@@ -176,7 +176,7 @@ def _compare_structure(
 
 def _silent(specimen: Specimen, damage: Damage) -> bool:
     """A log that ends where a frame does cannot be told from one that never went on; nor one whose last file is gone."""
-    if damage.kind == "delete":
+    if damage.kind == "delete" or (damage.kind == "truncate" and not damage.offset):
         return damage.path == max(path for path in specimen.contents if path.endswith(".wal"))
     if damage.kind != "truncate" or not _may_drop(specimen, damage):
         return False

@@ -57,6 +57,20 @@ def test_several_files_damaged_at_once(specimen: Specimen) -> None:
     assert repairs.violations == [] and repairs.missing
 
 
+def test_links_that_a_cut_took_along_are_told_without_a_manifest(specimen: Specimen) -> None:
+    """Nothing says how long the blob file was but what refers to it: events, and texts that are ahead of their commits."""
+    repairs = Repairs()
+    blobs = max(path for path in specimen.contents if path.endswith("blobs.arena"))
+    for at in range(0, len(specimen.contents[blobs]), 41):
+        files = specimen.files.clone()
+        for path in specimen.contents:
+            if path.endswith(("MANIFEST", "names.tbl", "links.tbl", "archived.tbl")):
+                files.unlink(path)
+        files.write_file(blobs, specimen.contents[blobs][:at])
+        judge_files(specimen, files, f"cut at {at}", repairs, None)
+    assert repairs.violations == [] and repairs.missing
+
+
 def test_a_gap_in_the_log_is_named_and_what_it_may_have_forgotten_is_doubtful() -> None:
     files = MemoryFileSystem()
     with aeon.open(STORE, 4, files=files, checkpoint_log_bytes=0) as store:
