@@ -38,17 +38,17 @@ _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly ev
 _MOST = 8  # times the pages of an average search: the most that one looks at
 _ALIKE = 1.5  # times the average takes as many pages for every query alike, for the same recall (decision 14)
 _BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/growth)
-_REAL_QUERIES = 512  # queries that are kept for calibration, from the last few thousand
+_REAL_QUERIES = 1024  # queries that are kept for calibration, from the last few thousand
 _REAL_QUERIES_MIN = 128
-_QUERY_SAMPLE = 4  # every so many queries one is kept
-_CALIBRATION_QUERIES = 512  # their recall varies by 0.2: its mean is known to 0.01
+_QUERY_SAMPLE = 4  # every so many queries one is kept, and all of the first ones
+_CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 0.006
 _CALIBRATION_BYTES = 12 << 30  # of rows read by one calibration's exact searches
 _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
 _BUILD_ANEW = 2  # and pages are made anew: those that came of splits alone take half as many rows more (decision 11)
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
-_F32, _U64 = np.dtype(np.float32), np.dtype(np.uint64)
+_F32, _I64, _U64 = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.uint64)
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
 
 
@@ -167,11 +167,10 @@ class Atlas(Rows):
 
         What lies behind a query's count is undefined. `k` is cut to the number of rows.
         """
-        available = rows if among is None else len(among)
-        k = min(k, available)
+        k = min(k, rows if among is None else len(among))
         scores, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         counts = np.zeros(len(queries), np.int64)
-        index = None if exact or 4 * k > available else self._index_for(rows, among)
+        index = None if exact else self._index_for(rows, among, k)
         if index is None:
             for n, query in enumerate(queries):
                 count = self._scan(query, 0, rows, lsn, among, scores[n], found[n])
@@ -179,7 +178,7 @@ class Atlas(Rows):
                 counts[n] = count
             return found, scores, counts
         self._asked += 1
-        if not self._asked % _QUERY_SAMPLE:
+        if not self._asked % _QUERY_SAMPLE or self._asked <= _REAL_QUERIES:
             self._keep_query(queries[0])
         if among is None:
             effort = self._effort(recall_target, k, beam)
@@ -203,13 +202,23 @@ class Atlas(Rows):
         beam: int | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
         """`search_many` as (ids uint64[n, k], cosines float32[n, k]); id 0 and -inf stand where nothing was found."""
-        if len(queries) == 1 and among is None and not exact:
-            found = self.search_one(queries[0], k, rows, lsn, recall_target, beam)
-            if found is not None:
-                return found
-        return self._with_ids(queries, k, *self.search_many(
+        if len(queries) == 1:
+            if among is not None:
+                if exact or self._index_for(rows, among, k) is None:
+                    return self._search_listed(queries[0], k, rows, lsn, among)
+            elif not exact:
+                answer = self.search_one(queries[0], k, rows, lsn, recall_target, beam)
+                if answer is not None:
+                    return answer
+        found, cosines, counts = self.search_many(
             queries, k, rows=rows, lsn=lsn, among=among, exact=exact, recall_target=recall_target, beam=beam
-        ))  # fmt: skip
+        )
+        scores, ids = cosines, np.empty((len(queries), k), _U64)
+        if cosines.shape[1] < k:
+            scores = np.empty(ids.shape, _F32)
+            scores[:, : cosines.shape[1]] = cosines
+        dispatch.kernels.name_rows(self.row_context(rows).ctx, found, counts, scores, ids)
+        return ids, scores
 
     def search_one(
         self, query: NDArray[np.float32], k: int, rows: int, lsn: int, recall_target: float | None,
@@ -227,7 +236,7 @@ class Atlas(Rows):
         if rows > snapshot.reach or (self._ended_lsns and len(self._ended_after(lsn, rows))):
             return None
         self._asked += 1
-        if not self._asked % _QUERY_SAMPLE:
+        if not self._asked % _QUERY_SAMPLE or self._asked <= _REAL_QUERIES:
             self._keep_query(query)
         probes, beam, eps0, spread = _within(effort, snapshot)
         shape = (1, k)
@@ -239,16 +248,19 @@ class Atlas(Rows):
             raise refuse_vector(query[None], 0, "query")
         return None
 
-    def _with_ids(
-        self, queries: NDArray[np.float32], k: int, found: NDArray[np.int64], scores: NDArray[np.float32],
-        counts: NDArray[np.int64],
-    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:  # fmt: skip
-        ids = np.zeros((len(queries), k), np.uint64)
-        filled = np.full((len(queries), k), -np.inf, np.float32)
-        listed = np.arange(found.shape[1]) < counts[:, None]
-        ids[:, : found.shape[1]][listed] = self.ids(found[listed])
-        filled[:, : found.shape[1]][listed] = scores[listed]
-        return ids, filled
+    def _search_listed(
+        self, query: NDArray[np.float32], k: int, rows: int, lsn: int, among: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """`search_ids` for one query that scores each row of `among`: one kernel call and two arrays."""
+        listed = among[: np.searchsorted(among, rows)] if len(among) and among[-1] >= rows else among
+        self._verify_listed(listed)
+        scores, ids = np.empty((1, k), _F32), np.empty((1, k), _I64)
+        count = dispatch.kernels.search_rows(self.row_context(rows).ctx, query, listed, lsn, scores[0], ids[0], 0, True)
+        if count < 0:
+            raise refuse_vector(query[None], 0, "query")
+        if count < k:
+            scores[0, count:], ids[0, count:] = -np.inf, 0
+        return ids.view(_U64), scores
 
     def _search_shared(
         self, index: PageIndex, queries: NDArray[np.float32], effort: Effort, rows: int, lsn: int,
@@ -352,11 +364,18 @@ class Atlas(Rows):
         scores: NDArray[np.float32], found: NDArray[np.int64],
     ) -> int:  # fmt: skip
         """Offer the rows `first` to `stop` to an empty top k; how many it holds then, not yet sorted."""
-        prepared, scale = self.prepare(query)
-        count = 0
-        if not len(scores):
-            return 0
         kernels = dispatch.kernels
+        count = 0
+        if among is not None:
+            listed = among[slice(*np.searchsorted(among, (first, stop)))]
+            self._verify_listed(listed)
+            count = kernels.search_rows(self.row_context(stop).ctx, query, listed, lsn, scores, found, 0)
+            if count < 0:
+                raise refuse_vector(query[None], 0, "query")
+            return count
+        prepared, scale = self.prepare(query)
+        if not len(scores):
+            return count
         deaths = self.deaths
         for begin, codes in self.codes.runs(stop, first):
             end = begin + len(codes)
@@ -366,24 +385,12 @@ class Atlas(Rows):
             ended, at = deaths.locate(begin)
             died = ended["lsn"][at : at + len(codes)]
             vectors = codes.view(np.int8 if self.quantised else np.float32)
-            if among is None:
-                if self.quantised:
-                    count = kernels.scan_int8(
-                        vectors, scales, died, lsn, prepared, scale, _ALL, begin, scores, found, count
-                    )
-                else:
-                    count = kernels.scan_f32(vectors, died, lsn, prepared, _ALL, begin, scores, found, count)
-                continue
-            low, high = np.searchsorted(among, (begin, end))
-            if low == high:
-                continue
-            some = among[low:high] - begin
             if self.quantised:
-                count = kernels.gather_int8(
-                    vectors, scales, died, lsn, prepared, scale, some, begin, scores, found, count
+                count = kernels.scan_int8(
+                    vectors, scales, died, lsn, prepared, scale, _ALL, begin, scores, found, count
                 )
             else:
-                count = kernels.gather_f32(vectors, died, lsn, prepared, some, begin, scores, found, count)
+                count = kernels.scan_f32(vectors, died, lsn, prepared, _ALL, begin, scores, found, count)
         return count
 
     # -- the index ----------------------------------------------------------------------------------------------
@@ -398,8 +405,10 @@ class Atlas(Rows):
         """What recall targets are turned into probes by."""
         return self._curve
 
-    def _index_for(self, rows: int, among: NDArray[np.int64] | None) -> PageIndex | None:
+    def _index_for(self, rows: int, among: NDArray[np.int64] | None, k: int) -> PageIndex | None:
         """The index if it pays for such a search; begins to make one if there is none yet."""
+        if 4 * k > (rows if among is None else len(among)):
+            return None
         index = self._index
         if index is None:
             self.start_index()

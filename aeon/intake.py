@@ -198,7 +198,7 @@ def make_filters(
     archived: bool = False,
 ) -> Filters:
     """Return checked filters; FilterError or InvalidInputError if one is malformed."""
-    if all(asked is None for asked in (session, namespace, where, since, until, roles)) and not archived:
+    if session is namespace is where is since is until is roles is None and not archived:
         return NO_FILTERS
     sessions = None
     if session is not None:

@@ -21,6 +21,7 @@ from aeon.generation_files import MappedFile
 from aeon_native import dispatch
 from aeon_native.page_layout import FIELD, FIELDS, padded_dim
 
+_VERIFY_SINGLY = 1024  # rows
 _VERIFY_EVERY = 16  # searches, to one chunk: a tenth of a millisecond or two, until all of a store is verified
 _Block = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # ids, codes, scales, deaths
 _NO_ROWS = np.empty(0, np.int64)
@@ -248,6 +249,16 @@ class Rows:
             if bad >= 0:
                 raise self.damaged(int(rows[bad]))
 
+    def _verify_listed(self, rows: NDArray[np.int64]) -> None:
+        """Check the checksums of `rows`, which increase: of few one by one, of many with all that lie between them."""
+        if self._all_verified or not len(rows):
+            return
+        if len(rows) > _VERIFY_SINGLY:
+            self._verify(int(rows[0]), int(rows[-1]) + 1)
+        else:
+            self._verify_rows(rows)
+            self._verify_some()
+
     def _verify_some(self) -> None:
         """Now and then verify a chunk that nobody asked for, so that searches of a mapped store need not look any more."""
         self._looked += 1
@@ -305,7 +316,7 @@ class Rows:
         )
 
     def row_context(self, rows: int) -> RowContext:
-        """Where the rows below `rows` lie, for `Kernels.rescore`."""
+        """Where the rows below `rows` lie, for kernels that score single rows."""
         context = self._row_context
         if context is None or context.reach < rows:
             fields, keep = self.row_fields()

@@ -59,6 +59,7 @@ class _Missing:
 MISSING: Final = _Missing()  # what `read_field` returns for an absent field: None is a value metadata can hold
 DEPTH_MAX: Final = 32  # mappings (and lists in values) inside one another, and parts of a dotted path: bounds recursion
 
+_KEPT, _KEPT_BYTES_MAX = 256, 1024  # compiled filters that are kept, and how large they may be when packed
 _ORDERINGS: Final = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 _FIELD_OPERATORS: Final = ("$eq", "$ne", *_ORDERINGS, "$in", "$nin", "$exists", "$not")
 _LOGICAL_OPERATORS: Final = ("$and", "$or", "$not")
@@ -95,11 +96,30 @@ class Where:
         return self._mask(columns)
 
 
+_compiled: dict[bytes, Where] = {}
+
+
 def compile_where(where: Mapping[str, Any]) -> Where:
     """Check a filter and compile it to closures; `{}` matches everything.
 
-    Raises FilterError naming the wrong part and what would be right. Cost: linear in the filter's size.
+    Raises FilterError naming the wrong part and what would be right. Cost: linear in the filter's size; a small one that was
+    compiled lately is known again.
     """
+    try:  # strictly: what is packed alike is the same filter to the last type, or it is not packed
+        known_as = msgpack.packb(where, strict_types=True)
+    except (TypeError, ValueError, OverflowError):
+        return _compile(where)
+    found = _compiled.get(known_as)
+    if found is None:
+        found = _compile(where)
+        if len(known_as) <= _KEPT_BYTES_MAX:
+            if len(_compiled) >= _KEPT:
+                _compiled.clear()
+            _compiled[known_as] = found
+    return found
+
+
+def _compile(where: Mapping[str, Any]) -> Where:
     node = _filter(where, "where", 1)
     try:
         packed: object = msgpack.packb(where, default=_plain)

@@ -121,12 +121,6 @@ def _allowed(allowed: Array, count: int) -> None:
         _length("allowed", allowed.shape[0], (count + 7) // 8)
 
 
-def _positions(positions: Array, count: int) -> None:
-    _array("positions", positions, np.int64, 1)
-    if positions.size and not (int(positions.min()) >= 0 and int(positions.max()) < count):
-        raise IndexError(f"positions: expected 0 to {count - 1}, found {positions.min()} to {positions.max()}")
-
-
 def _scales(scales: Array, count: int) -> None:
     _array("scales", scales, np.float32, 1, strided=True)
     _length("scales", scales.shape[0], count)
@@ -144,23 +138,6 @@ def scan_int8(
 def scan_f32(vectors: Array, died: Array, query: Array, allowed: Array, scores: Array, rows: Array, count: int) -> None:
     _rows(vectors, np.float32, died, query, np.float32)
     _allowed(allowed, vectors.shape[0])
-    topk(scores, rows, count)
-
-
-def gather_int8(
-    codes: Array, scales: Array, died: Array, query: Array, positions: Array, scores: Array, rows: Array, count: int
-) -> None:
-    _rows(codes, np.int8, died, query, np.int16)
-    _scales(scales, codes.shape[0])
-    _positions(positions, codes.shape[0])
-    topk(scores, rows, count)
-
-
-def gather_f32(
-    vectors: Array, died: Array, query: Array, positions: Array, scores: Array, rows: Array, count: int
-) -> None:
-    _rows(vectors, np.float32, died, query, np.float32)
-    _positions(positions, vectors.shape[0])
     topk(scores, rows, count)
 
 

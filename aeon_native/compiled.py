@@ -16,8 +16,8 @@ from .int8 import (
     quantize,
 )
 from .page_writing import clear_lanes, closer_rows, copy_lanes, encode_lanes, insert_rows
-from .scan import finish_topk, gather_f32, gather_int8, scan_f32, scan_int8
-from .sketch import nearest_pages, rotate_rows, search_one, search_pages
+from .scan import finish_topk, scan_f32, scan_int8
+from .sketch import name_rows, nearest_pages, rotate_rows, search_one, search_pages, search_rows
 from .working_set import likeness, nearest, rescore
 
 __all__ = [
@@ -33,10 +33,9 @@ __all__ = [
     "dot_table",
     "encode_lanes",
     "finish_topk",
-    "gather_f32",
-    "gather_int8",
     "insert_rows",
     "likeness",
+    "name_rows",
     "nearest",
     "nearest_pages",
     "normalize",
@@ -51,6 +50,7 @@ __all__ = [
     "scan_int8",
     "search_one",
     "search_pages",
+    "search_rows",
     "split_rows",
 ]
 

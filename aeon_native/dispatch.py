@@ -63,32 +63,6 @@ class Kernels(Protocol):
         rows: Array,
         count: int,
     ) -> int: ...
-    def gather_int8(
-        self,
-        codes: Array,
-        scales: Array,
-        died: Array,
-        lsn: int,
-        query: Array,
-        q_scale: float,
-        positions: Array,
-        first_row: int,
-        scores: Array,
-        rows: Array,
-        count: int,
-    ) -> int: ...
-    def gather_f32(
-        self,
-        vectors: Array,
-        died: Array,
-        lsn: int,
-        query: Array,
-        positions: Array,
-        first_row: int,
-        scores: Array,
-        rows: Array,
-        count: int,
-    ) -> int: ...
     def finish_topk(self, scores: Array, rows: Array, count: int) -> None: ...
     def records_checksum(self, records: Array, at: int, out: Array) -> None: ...
     def rows_checksum(self, codes: Array, ids: Array, scales: Array, out: Array) -> None: ...
@@ -124,6 +98,18 @@ class Kernels(Protocol):
         counts: Array,
         stats: Array,
     ) -> int: ...
+    def search_rows(
+        self,
+        ctx: Array,
+        query: Array,
+        listed: Array,
+        lsn: int,
+        scores: Array,
+        rows: Array,
+        count: int,
+        ids: bool = False,
+    ) -> int: ...
+    def name_rows(self, ctx: Array, rows: Array, counts: Array, scores: Array, ids: Array) -> None: ...
     def nearest_pages(
         self,
         ctx: Array,

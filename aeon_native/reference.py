@@ -31,10 +31,12 @@ from .reference_pages import (
     dot_table,
     encode_lanes,
     insert_rows,
+    name_rows,
     nearest_pages,
     rotate_rows,
     search_one,
     search_pages,
+    search_rows,
     split_rows,
 )
 from .reference_slb import likeness, nearest, rescore
@@ -52,10 +54,9 @@ __all__ = [
     "dot_table",
     "encode_lanes",
     "finish_topk",
-    "gather_f32",
-    "gather_int8",
     "insert_rows",
     "likeness",
+    "name_rows",
     "nearest",
     "nearest_pages",
     "normalize",
@@ -70,6 +71,7 @@ __all__ = [
     "scan_int8",
     "search_one",
     "search_pages",
+    "search_rows",
     "split_rows",
 ]
 
@@ -362,55 +364,6 @@ def scan_f32(
     if chosen.shape[0] < died.shape[0]:
         vectors = vectors[chosen]
     return _offer(_dots_f32(vectors, query), chosen + first_row, scores, rows, count)
-
-
-def gather_int8(
-    codes: Array,
-    scales: Array,
-    died: Array,
-    lsn: int,
-    query: Array,
-    q_scale: float,
-    positions: Array,
-    first_row: int,
-    scores: Array,
-    rows: Array,
-    count: int,
-) -> int:
-    """`scan_int8` of the listed positions only; a position listed twice is offered twice.
-
-    codes, scales, died, query, scores, rows : as in `scan_int8`
-    positions : int64[m], C, read-only; each in [0, n), IndexError otherwise
-
-    Returns the new count.
-    """
-    _check.gather_int8(codes, scales, died, query, positions, scores, rows, count)
-    chosen = positions[_live(died[positions], lsn)]
-    new_scores = _scores_int8(codes[chosen], scales[chosen], query, q_scale)
-    return _offer(new_scores, chosen + first_row, scores, rows, count)
-
-
-def gather_f32(
-    vectors: Array,
-    died: Array,
-    lsn: int,
-    query: Array,
-    positions: Array,
-    first_row: int,
-    scores: Array,
-    rows: Array,
-    count: int,
-) -> int:
-    """`scan_f32` of the listed positions only; a position listed twice is offered twice.
-
-    vectors, died, query, scores, rows : as in `scan_f32`
-    positions : int64[m], C, read-only; each in [0, n), IndexError otherwise
-
-    Returns the new count.
-    """
-    _check.gather_f32(vectors, died, query, positions, scores, rows, count)
-    chosen = positions[_live(died[positions], lsn)]
-    return _offer(_dots_f32(vectors[chosen], query), chosen + first_row, scores, rows, count)
 
 
 def finish_topk(scores: Array, rows: Array, count: int) -> None:

@@ -21,10 +21,12 @@ __all__ = [
     "dot_table",
     "encode_lanes",
     "insert_rows",
+    "name_rows",
     "nearest_pages",
     "rotate_rows",
     "search_one",
     "search_pages",
+    "search_rows",
     "split_rows",
 ]
 
@@ -73,19 +75,26 @@ def rotate_rows(vectors: Array, signs: Array) -> None:
         part *= factor
 
 
-class _Query:
-    """A query ready for estimates and for exact scores."""
+class Prepared:
+    """A query as rows are scored with it; `scale` is 0 if it has no direction."""
 
     def __init__(self, ctx: Array, vector: Array) -> None:
         from . import reference
 
         self.dim = int(ctx[FIELD["dim"]])
-        self.codes = np.zeros(self.dim, np.int16)
+        self.codes, self.unit = np.zeros(self.dim, np.int16), np.zeros((1, self.dim), np.float32)
         self.scale = reference.prepare_query(vector, self.codes)
+        if self.scale:
+            reference.normalize(vector[None], self.unit)
+
+
+class _Query(Prepared):
+    """A query ready for estimates and for exact scores."""
+
+    def __init__(self, ctx: Array, vector: Array) -> None:
+        super().__init__(ctx, vector)
         if not self.scale:
             return
-        self.unit = np.zeros((1, self.dim), np.float32)
-        reference.normalize(vector[None], self.unit)
         rotated = self.unit.copy()
         rotate_rows(rotated, _at(ctx[FIELD["signs"]], np.float32, ROTATIONS, self.dim))
         groups = rotated.reshape(-1, 4)
@@ -173,7 +182,7 @@ def _chunked(ctx: Array, rows: Array, base: str, chunks: str, width: int, dtype:
     return out
 
 
-def _row_scores(ctx: Array, query: _Query, rows: Array, scales: Array) -> Array:
+def _row_scores(ctx: Array, query: Prepared, rows: Array, scales: Array) -> Array:
     from . import reference
 
     size = int(ctx[FIELD["row_bytes"]])
@@ -215,8 +224,7 @@ def search_pages(
             return n
         lengths = _level(ctx, "slot")[2]
         count = int(counts[n])
-        scales = _records(ctx, tail)[:, RECORD_SCALE:].copy().view(np.float32)[:, 0]
-        count = _offer_living(ctx, query, tail, scales, lsn, scores[n], rows[n], count)
+        count = offer_rows(ctx, query, tail, lsn, scores[n], rows[n], count)
         for base, slot in zip(*_near(ctx, query, beam, probes, eps0, spread), strict=True):
             page = _page(ctx, "slot", int(slot))
             threshold = scores[n, :count].min() if count == scores.shape[1] else _LOWEST
@@ -271,12 +279,67 @@ def search_one(
     return count
 
 
+def search_rows(
+    ctx: Array, query: Array, listed: Array, lsn: int, scores: Array, rows: Array, count: int, ids: bool = False
+) -> int:
+    """Offer the listed rows to the top k of a query.
+
+    ctx    : int64[...], C, read-only; `page_layout.FIELDS`, of which only where rows lie is read
+    query  : float32[d], C, read-only; d <= ctx's dim
+    listed : int64[m], C, read-only; each below ctx's reach, ValueError otherwise; one listed twice is offered twice
+    lsn    : a row counts if it died after it, or not
+    scores, rows : float32[k], int64[k], C, state
+    ids    : sort the results, best first, and put ids in the place of row numbers; no state any more
+
+    Returns the new count, -1 if the query has no direction. Scores are those of `scan_int8` or `scan_f32`.
+    """
+    from . import reference
+
+    prepared = Prepared(ctx, query)
+    if not prepared.scale:
+        return -1
+    if len(listed) and not 0 <= listed.min() <= listed.max() < ctx[FIELD["reach"]]:
+        raise ValueError("search_rows: malformed arguments")
+    count = offer_rows(ctx, prepared, listed, lsn, scores, rows, count)
+    if ids:
+        reference.finish_topk(scores, rows, count)
+        put_ids(ctx, rows, count)
+    return count
+
+
+def name_rows(ctx: Array, rows: Array, counts: Array, scores: Array, ids: Array) -> None:
+    """Put ids beside the rows of searches, and score -inf and id 0 behind what each has found.
+
+    ctx    : int64[...], C, read-only; `page_layout.FIELDS`, of which only where rows lie is read
+    rows   : int64[n, m], read-only; each below ctx's reach, ValueError otherwise
+    counts : int64[n], C, read-only; how many of each are results
+    scores, ids : float32[n, k], uint64[n, k], C, written; the first count scores stay
+    """
+    reach, width = int(ctx[FIELD["reach"]]), min(scores.shape[1], rows.shape[1])
+    for n, count in enumerate(counts.tolist()):
+        if not 0 <= count <= width or not all(0 <= row < reach for row in rows[n, :count].tolist()):
+            raise ValueError("name_rows: malformed arguments")
+        ids[n, :count] = _records(ctx, rows[n, :count])[:, :8].copy().view(np.uint64)[:, 0]
+        scores[n, count:], ids[n, count:] = -np.inf, 0
+
+
 def _records(ctx: Array, rows: Array) -> Array:
     return _chunked(ctx, rows, "record_base", "record_chunks", RECORD_BYTES, np.uint8)
 
 
+def offer_rows(ctx: Array, query: Prepared, chosen: Array, lsn: int, scores: Array, rows: Array, count: int) -> int:
+    """Offer the living among `chosen` to a top k."""
+    scales = _records(ctx, chosen)[:, RECORD_SCALE:].copy().view(np.float32)[:, 0]
+    return _offer_living(ctx, query, chosen, scales, lsn, scores, rows, count)
+
+
+def put_ids(ctx: Array, rows: Array, count: int) -> None:
+    """Put ids in the place of the first `count` row numbers."""
+    rows[:count] = _records(ctx, rows[:count])[:, :8].copy().view(np.int64)[:, 0]
+
+
 def _offer_living(
-    ctx: Array, query: _Query, chosen: Array, scales: Array, lsn: int, scores: Array, rows: Array, count: int
+    ctx: Array, query: Prepared, chosen: Array, scales: Array, lsn: int, scores: Array, rows: Array, count: int
 ) -> int:
     from . import reference
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ._check import Array
-from .page_layout import FIELD, RECORD_SCALE
-from .reference_pages import _at, _offer_living, _records
+from .page_layout import FIELD
+from .reference_pages import Prepared, _at, offer_rows, put_ids
 
 __all__ = ["likeness", "nearest", "rescore"]
 
@@ -115,7 +115,7 @@ def rescore(
     """
     from . import reference
 
-    query_: Any = _Prepared(ctx, query)
+    query_ = Prepared(ctx, query)
     if not query_.scale:
         return -1
     fields = dict(zip(ENTRY_FIELDS, entry.tolist(), strict=True))
@@ -142,17 +142,14 @@ def rescore(
             return longest * query_norm + floats["slack"]
         return along * sigma + across * np.sqrt(max(longest * longest - sigma * sigma, 0.0)) + floats["slack"]
 
-    def offer(chosen: Array, count: int) -> int:
-        scales = _records(ctx, chosen)[:, RECORD_SCALE:].copy().view(np.float32)[:, 0]
-        return _offer_living(ctx, query_, chosen, scales, lsn, scores, rows, count)
-
     k, at, proven = len(scores), 0, False
-    count = offer(np.arange(fields["rows"], min(limit, int(ctx[FIELD["reach"]]))), 0)
+    later = np.arange(fields["rows"], min(limit, int(ctx[FIELD["reach"]])))
+    count = offer_rows(ctx, query_, later, lsn, scores, rows, 0)
     beyond = bound(floats["outside"])
     stop = min(m, depth)
     while at < stop:
         end = min(stop, at + BLOCK)
-        count = offer(candidates[at:end], count)
+        count = offer_rows(ctx, query_, candidates[at:end], lsn, scores, rows, count)
         at = end
         if count == k:
             worst = float(scores.min())
@@ -165,22 +162,9 @@ def rescore(
         proven = floats["outside"] == -np.inf or (count == k and float(scores.min()) > beyond)
     reference.finish_topk(scores, rows, count)
     if ids:
-        rows[:count] = _records(ctx, rows[:count])[:, :8].copy().view(np.int64)[:, 0]
+        put_ids(ctx, rows, count)
     out[:] = along / query_norm, proven, at
     return count
-
-
-class _Prepared:
-    """A query as rows are scored with it."""
-
-    def __init__(self, ctx: Array, vector: Array) -> None:
-        from . import reference
-
-        width = int(ctx[FIELD["dim"]])
-        self.codes, self.unit = np.zeros(width, np.int16), np.zeros((1, width), np.float32)
-        self.scale = reference.prepare_query(vector, self.codes)
-        if self.scale:
-            reference.normalize(vector[None], self.unit)
 
 
 def _sum(x: Array, y: Array, exact: bool) -> Any:

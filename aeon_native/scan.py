@@ -25,7 +25,6 @@ from ._simd import (
     load_u8,
     load_u64,
     lowest_bit,
-    prefetch,
     score_f32_from,
     score_f32_listed,
     score_int8_from,
@@ -37,7 +36,6 @@ from ._simd import (
 _INT8, _INT16, _INT64, _F32, _U8, _U64 = (
     np.dtype(t) for t in (np.int8, np.int16, np.int64, np.float32, np.uint8, np.uint64)
 )
-_AHEAD = 8  # positions whose first bytes are fetched early in a gather
 
 
 @helper
@@ -201,36 +199,6 @@ def _scan(context, n, died, lsn, allowed, has_allowed, first_row, scores, rows, 
 
 
 @helper
-def _gather(context, start, row_bytes, positions, died, lsn, first_row, scores, rows, count, scratch):
-    base = _aligned(scratch)
-    waiting = 0
-    m = positions.shape[0]
-    for j in range(m):
-        if j + _AHEAD < m:
-            ahead = start + np.uintp(positions[j + _AHEAD] * row_bytes)
-            for line in range(0, row_bytes, 64):
-                prefetch(ahead + np.uintp(line))
-        position = positions[j]
-        if load_u64(died + np.uintp(8 * position)) - np.uint64(1) >= lsn:
-            store_i64(base + np.uintp(8 * waiting), position)
-            waiting += 1
-            if waiting == 8:
-                count = _offer_listed(context, 8, first_row, scores, rows, count, scratch)
-                waiting = 0
-    if waiting > 0:
-        count = _offer_listed(context, waiting, first_row, scores, rows, count, scratch)
-    return count
-
-
-@helper
-def _within(positions, n):
-    outside = False
-    for j in range(positions.shape[0]):
-        outside |= positions[j] < 0 or positions[j] >= n
-    return not outside
-
-
-@helper
 def _sound(vectors, itemsize, died, query, query_itemsize, scores, rows, count):
     n, stride = vectors.shape
     return (
@@ -254,7 +222,7 @@ def _allowed_sound(allowed, n):
 
 
 _CODES, _VECTORS, _SCALES = array(types.int8, 2), array(types.float32, 2), array(types.float32, 1)
-_DIED, _ALLOWED, _POSITIONS = array(types.uint64, 1), array(types.uint8, 1), array(types.int64, 1)
+_DIED, _ALLOWED = array(types.uint64, 1), array(types.uint8, 1)
 _QUERY_INT8, _QUERY_F32 = array(types.int16, 1), array(types.float32, 1)
 # The scores, the rows and the count of a search.
 _STATE = (array(types.float32, 1, True), array(types.int64, 1, True), types.int64)
@@ -295,42 +263,6 @@ def _scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count
     context = (address(vectors), np.uintp(4 * stride), address(query), stride)
     return _scan(
         context, n, address(died), lsn, address(allowed), allowed.shape[0] > 0, first_row, scores, rows, count, scratch
-    )
-
-
-@kernel(types.int64(_CODES, _SCALES, _DIED, types.uint64, _QUERY_INT8, types.float32, _POSITIONS, types.int64, *_STATE))
-def _gather_int8(codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count):
-    n, stride = codes.shape
-    if not (_sound(codes, 1, died, query, 2, scores, rows, count) and scales.shape[0] == n and _within(positions, n)):
-        return -2
-    scratch = np.empty(_SCRATCH + 2 * stride, np.uint8)
-    planes = _aligned(scratch) + np.uintp(_PLANES)
-    correction = split_query(address(query), stride, planes) if AVX512 else 0
-    context = (
-        address(codes),
-        np.uintp(stride),
-        address(scales),
-        np.uintp(scales.strides[0]),
-        address(query),
-        planes,
-        correction,
-        stride,
-        q_scale,
-    )
-    return _gather(
-        context, address(codes), stride, positions, address(died), lsn, first_row, scores, rows, count, scratch
-    )
-
-
-@kernel(types.int64(_VECTORS, _DIED, types.uint64, _QUERY_F32, _POSITIONS, types.int64, *_STATE))
-def _gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count):
-    n, stride = vectors.shape
-    if not (_sound(vectors, 4, died, query, 4, scores, rows, count) and _within(positions, n)):
-        return -2
-    scratch = np.empty(_SCRATCH, np.uint8)
-    context = (address(vectors), np.uintp(4 * stride), address(query), stride)
-    return _gather(
-        context, address(vectors), 4 * stride, positions, address(died), lsn, first_row, scores, rows, count, scratch
     )
 
 
@@ -413,75 +345,6 @@ def scan_f32(
         pass  # not arrays, or not of that many dimensions: the check finds the words
     _check.scan_f32(vectors, died, query, allowed, scores, rows, count)
     return _check.accepted(_scan_f32(vectors, died, lsn, query, allowed, first_row, scores, rows, count))
-
-
-def gather_int8(
-    codes: Array,
-    scales: Array,
-    died: Array,
-    lsn: int,
-    query: Array,
-    q_scale: float,
-    positions: Array,
-    first_row: int,
-    scores: Array,
-    rows: Array,
-    count: int,
-) -> int:
-    try:
-        if (
-            codes.dtype is _INT8
-            and scales.dtype is _F32
-            and died.dtype is _U64
-            and query.dtype is _INT16
-            and positions.dtype is _INT64
-            and scores.dtype is _F32
-            and rows.dtype is _INT64
-            and scores.flags.writeable
-            and rows.flags.writeable
-        ):
-            status: int = _gather_int8(
-                codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count
-            )
-            if status >= 0:
-                return status
-    except (AttributeError, TypeError):
-        pass  # not arrays, or not of that many dimensions: the check finds the words
-    _check.gather_int8(codes, scales, died, query, positions, scores, rows, count)
-    return _check.accepted(
-        _gather_int8(codes, scales, died, lsn, query, q_scale, positions, first_row, scores, rows, count)
-    )
-
-
-def gather_f32(
-    vectors: Array,
-    died: Array,
-    lsn: int,
-    query: Array,
-    positions: Array,
-    first_row: int,
-    scores: Array,
-    rows: Array,
-    count: int,
-) -> int:
-    try:
-        if (
-            vectors.dtype is _F32
-            and died.dtype is _U64
-            and query.dtype is _F32
-            and positions.dtype is _INT64
-            and scores.dtype is _F32
-            and rows.dtype is _INT64
-            and scores.flags.writeable
-            and rows.flags.writeable
-        ):
-            status: int = _gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count)
-            if status >= 0:
-                return status
-    except (AttributeError, TypeError):
-        pass  # not arrays, or not of that many dimensions: the check finds the words
-    _check.gather_f32(vectors, died, query, positions, scores, rows, count)
-    return _check.accepted(_gather_f32(vectors, died, lsn, query, positions, first_row, scores, rows, count))
 
 
 def finish_topk(scores: Array, rows: Array, count: int) -> None:

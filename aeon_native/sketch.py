@@ -131,19 +131,27 @@ def rotate_rows(vectors: Array, signs: Array) -> None:
 
 
 @helper
-def _prepare(ctx, vector, dim, s):
-    """Fill the scratch memory at `s` for a query; (q_scale, correction, a, minus), q_scale 0 if it has no direction."""
-    width = ctx[_DIM]
+def _prepare_scores(vector, dim, width, s):
+    """Fill the scratch memory at `s` with what rows are scored with; (q_scale, correction), q_scale 0 without a direction."""
     bits, total = measure_row(vector, dim)
     if bits == 0 or bits >= _INF_BITS:
-        return np.float32(0), np.int64(0), np.float32(0), np.float32(0)
+        return np.float32(0), np.int64(0)
     largest = float_of_bits(bits)
     divide_row(vector, dim, s + np.uintp(_UNIT * width), width, np.sqrt(total))
     boost = _BOOST if largest < _TINY else _ONE
     query, planes = s + np.uintp(_QUERY * width), s + np.uintp(_PLANES * width)
     round_row_int16(vector, dim, query, width, boost, _QUERY_MAX / (largest * boost))
     correction = split_query(query, width, planes) if AVX512 else 0
-    q_scale = np.float32(np.float64(largest) / (16256.0 * np.sqrt(total)))
+    return np.float32(np.float64(largest) / (16256.0 * np.sqrt(total))), correction
+
+
+@helper
+def _prepare(ctx, vector, dim, s):
+    """The same, and what sketches are estimated with; (q_scale, correction, a, minus)."""
+    width = ctx[_DIM]
+    q_scale, correction = _prepare_scores(vector, dim, width, s)
+    if q_scale == np.float32(0):
+        return q_scale, correction, np.float32(0), np.float32(0)
     rotated, lut = s + np.uintp(_ROTATED * width), s + np.uintp(_LUT * width)
     _rotate(s + np.uintp(_UNIT * width), rotated, width, np.uintp(ctx[_SIGNS]))
     magnitude, widest = absolute_sums(rotated, width)
@@ -679,6 +687,111 @@ def search_one(
     if found < -1:
         raise ValueError("search_one: malformed arguments")
     return found
+
+
+@helper
+def _take_listed(ctx, s, listed, m, q_scale, correction, lsn, scores, rows, count):
+    """Offer the m rows whose numbers lie at `listed`; -2 if there is no such row."""
+    pending = s + np.uintp(_PENDING * ctx[_DIM])
+    waiting = 0
+    for j in range(m):
+        row = load_i64(listed + np.uintp(8 * j))
+        if not 0 <= row < ctx[_REACH]:
+            return -2
+        _push_row(ctx, pending, waiting, row, load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE)))
+        waiting += 1
+        if waiting == 16:
+            count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+            waiting = _shift(pending, waiting)
+    while waiting > 0:
+        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+        waiting = _shift(pending, waiting)
+    return count
+
+
+@kernel(
+    types.int64(
+        _CTX, array(types.float32, 1), array(types.int64, 1), types.uint64, array(types.float32, 1, True),
+        array(types.int64, 1, True), types.int64, types.boolean,
+    )
+)  # fmt: skip
+def _search_rows(ctx, query, listed, lsn, scores, rows, count, ids):
+    dim, k = query.shape[0], scores.shape[0]
+    if (
+        ctx.shape[0] != _CTX_SHAPE[0]
+        or not (packed_1d(ctx, 8) and packed_1d(query, 4) and packed_1d(listed, 8))
+        or not (packed_1d(scores, 4) and packed_1d(rows, 8))
+        or not (rows.shape[0] == k and 0 <= count <= k and 0 < dim <= ctx[_DIM])
+    ):
+        return -2
+    scratch = np.empty(16 * ctx[_DIM] + 1024, np.uint8)
+    s = _aligned(scratch)
+    q_scale, correction = _prepare_scores(address(query), dim, ctx[_DIM], s)
+    if q_scale == np.float32(0):
+        return -1
+    if k > 0:
+        count = _take_listed(ctx, s, address(listed), listed.shape[0], q_scale, correction, lsn, scores, rows, count)
+    if ids:
+        _sort(scores, rows, count)
+        for j in range(count):
+            rows[j] = load_i64(_record_at(ctx, rows[j]))
+    return count if scratch.shape[0] > 0 else -2  # always: `scratch` has to live until here
+
+
+def search_rows(
+    ctx: Array, query: Array, listed: Array, lsn: int, scores: Array, rows: Array, count: int, ids: bool = False
+) -> int:
+    if not (
+        ctx.dtype is _INT64
+        and query.dtype is _F32
+        and listed.dtype is _INT64
+        and scores.dtype is _F32
+        and rows.dtype is _INT64
+    ):
+        raise TypeError("search_rows: an array of another type")
+    found: int = _search_rows(ctx, query, listed, lsn, scores, rows, count, ids)
+    if found < -1:
+        raise ValueError("search_rows: malformed arguments")
+    return found
+
+
+@kernel(
+    types.int64(
+        _CTX, array(types.int64, 2), array(types.int64, 1), array(types.float32, 2, True), array(types.uint64, 2, True)
+    ),
+    nogil=False,
+)
+def _name_rows(ctx, rows, counts, scores, ids):
+    n, k = scores.shape
+    if (
+        ctx.shape[0] != _CTX_SHAPE[0]
+        or not (packed_1d(ctx, 8) and packed_1d(counts, 8) and packed_2d(scores, 4) and packed_2d(ids, 8))
+        or not (rows.shape[0] == counts.shape[0] == ids.shape[0] == n and ids.shape[1] == k)
+    ):
+        return -2
+    for i in range(n):
+        if not 0 <= counts[i] <= min(k, rows.shape[1]):
+            return -2
+        for j in range(counts[i]):
+            if not 0 <= rows[i, j] < ctx[_REACH]:
+                return -2
+            ids[i, j] = load_u64(_record_at(ctx, rows[i, j]))
+        for j in range(counts[i], k):
+            scores[i, j], ids[i, j] = np.float32(-np.inf), np.uint64(0)
+    return 0
+
+
+def name_rows(ctx: Array, rows: Array, counts: Array, scores: Array, ids: Array) -> None:
+    if not (
+        ctx.dtype is _INT64
+        and rows.dtype is _INT64
+        and counts.dtype is _INT64
+        and scores.dtype is _F32
+        and ids.dtype is _U64
+    ):
+        raise TypeError("name_rows: an array of another type")
+    if _name_rows(ctx, rows, counts, scores, ids) < 0:
+        raise ValueError("name_rows: malformed arguments")
 
 
 @kernel(

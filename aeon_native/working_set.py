@@ -13,44 +13,31 @@ from numba import types
 from ._check import Array
 from ._jit import array, helper, kernel, packed_1d, packed_2d
 from ._simd import (
-    AVX512,
     F64,
     I16,
     _scalar,
     address,
-    divide_row,
     dot_f32_eight,
     dot_f32_one,
-    float_of_bits,
     load_f32,
     load_i64,
-    measure_row,
-    round_row_int16,
-    split_query,
 )
 from .page_layout import FIELDS, RECORD_SCALE
 from .reference_slb import BLOCK, ENTRY_FIELDS, HOPELESS, HOPELESS_AFTER, OUT
 from .sketch import (
-    _BOOST,
     _DIM,
-    _INF_BITS,
-    _ONE,
     _PENDING,
-    _PLANES,
     _QUERY,
-    _QUERY_MAX,
     _REACH,
-    _ROW_BYTES,
     _ROW_INT8,
-    _TINY,
     _UNIT,
     _aligned,
-    _fetch,
+    _prepare_scores,
     _push,
     _record_at,
     _row_at,
-    _shift,
     _sort,
+    _take_listed,
     _take_rows,
 )
 
@@ -189,16 +176,10 @@ def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, 
     ):
         return -2
     s = _aligned(scratch)
-    bits, total = measure_row(address(query), dim)
-    if bits == 0 or bits >= _INF_BITS:
+    q_scale, correction = _prepare_scores(address(query), dim, width, s)
+    if q_scale == np.float32(0):
         return -1
-    largest = float_of_bits(bits)
-    divide_row(address(query), dim, s + np.uintp(_UNIT * width), width, np.sqrt(total))
-    boost = _BOOST if largest < _TINY else _ONE
-    codes, planes = s + np.uintp(_QUERY * width), s + np.uintp(_PLANES * width)
-    round_row_int16(address(query), dim, codes, width, boost, _QUERY_MAX / (largest * boost))
-    correction = split_query(codes, width, planes) if AVX512 else 0
-    q_scale = np.float32(np.float64(largest) / (16256.0 * np.sqrt(total)))
+    codes = s + np.uintp(_QUERY * width)
     fields = address(entry)
     center, candidates, old = np.uintp(entry[_CENTER]), np.uintp(entry[_CANDIDATES]), np.uintp(entry[_OLD_SCORES])
     m, first_new, int8 = entry[_COUNT], entry[_ROWS], ctx[_ROW_INT8] != 0
@@ -214,7 +195,6 @@ def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, 
         return 0
     count, waiting = 0, 0
     pending = s + np.uintp(_PENDING * width)
-    row_bytes = ctx[_ROW_BYTES]
     for row in range(first_new, min(limit, ctx[_REACH])):
         where = _row_at(ctx, row)
         _push(pending, waiting, where, row, load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE)))
@@ -228,21 +208,10 @@ def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, 
     stop, proven, at = min(m, depth), False, 0
     while at < stop:
         end = min(stop, at + BLOCK)
-        waiting = 0
-        for j in range(at, end):
-            row = load_i64(candidates + np.uintp(8 * j))
-            if not 0 <= row < ctx[_REACH]:
-                return -2
-            where = _row_at(ctx, row)
-            _fetch(where, row_bytes)
-            _push(pending, waiting, where, row, load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE)))
-            waiting += 1
-            if waiting == 16:
-                count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
-                waiting = _shift(pending, waiting)
-        while waiting > 0:
-            count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
-            waiting = _shift(pending, waiting)
+        block = candidates + np.uintp(8 * at)
+        count = _take_listed(ctx, s, block, end - at, q_scale, correction, lsn, scores, rows, count)
+        if count < 0:
+            return -2
         at = end
         if count == k:
             worst = np.float64(scores[0])

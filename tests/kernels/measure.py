@@ -102,7 +102,6 @@ def scans() -> None:
         query = np.empty(dim, np.int16)
         q_scale = compiled.prepare_query(floats[0], query)
         scores, rows = np.empty(10, np.float32), np.empty(10, np.int64)
-        positions = rng.permutation(n)[: max(1, n // 10)].astype(np.int64)
         arguments = (died, 0, query, q_scale)
         found = measure(
             {
@@ -110,19 +109,15 @@ def scans() -> None:
                 "scan_int8, 10 % allowed": lambda: compiled.scan_int8(
                     codes, scales, *arguments, tenth, 0, scores, rows, 0
                 ),
-                "gather_int8, 10 %": lambda: compiled.gather_int8(
-                    codes, scales, *arguments, positions, 0, scores, rows, 0
-                ),
                 "scan_f32": lambda: compiled.scan_f32(floats, died, 0, floats[0], none, 0, scores, rows, 0),
                 "read only (sum of u64)": lambda: codes.view(np.uint64).sum(),
             }
         )
         for name, value in found.items():
-            count = positions.size if name.startswith("gather") else n
             width = dim * 4 if "f32" in name else dim
             print(
-                f"  {n:6d} x {dim:4d} {name:24s} {value / 1e3:9.1f} us {value / count:8.2f} ns/row "
-                f"{count * width / (value * GHZ):6.1f} bytes/cycle"
+                f"  {n:6d} x {dim:4d} {name:24s} {value / 1e3:9.1f} us {value / n:8.2f} ns/row "
+                f"{n * width / (value * GHZ):6.1f} bytes/cycle"
             )
 
 

@@ -67,7 +67,6 @@ class Rows:
         self.vector = rng.standard_normal(dim).astype(np.float32)
         self.query = np.empty(self.stride, np.int16)
         self.q_scale = reference.prepare_query(self.vector, self.query)
-        self.positions = rng.integers(0, max(1, n), 2 * n).astype(np.int64)
 
 
 class Search:
@@ -84,18 +83,6 @@ class Search:
     def scan_f32(self, r: Rows, lsn: int = 10, allowed: np.ndarray = NONE, first: int = 0) -> Search:
         self.count = self.kernels.scan_f32(
             r.unit, r.died, lsn, r.unit[-1], allowed, first, self.scores, self.rows, self.count
-        )
-        return self
-
-    def gather_int8(self, r: Rows, positions: np.ndarray, lsn: int = 10, first: int = 0) -> Search:
-        self.count = self.kernels.gather_int8(
-            r.codes, r.scales, r.died, lsn, r.query, r.q_scale, positions, first, self.scores, self.rows, self.count
-        )
-        return self
-
-    def gather_f32(self, r: Rows, positions: np.ndarray, lsn: int = 10, first: int = 0) -> Search:
-        self.count = self.kernels.gather_f32(
-            r.unit, r.died, lsn, r.unit[-1], positions, first, self.scores, self.rows, self.count
         )
         return self
 
@@ -257,7 +244,7 @@ def test_scan_int8_is_its_definition(dim: int, n: int) -> None:
 
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("n", (1, 7, 8, 9, 100))
-def test_scans_and_gathers_agree(dim: int, n: int) -> None:
+def test_scans_agree(dim: int, n: int) -> None:
     r = Rows(dim, n)
     for k in (1, 10, 300):
         for lsn in (0, 10, 2**64 - 1):
@@ -266,14 +253,6 @@ def test_scans_and_gathers_agree(dim: int, n: int) -> None:
                 assert int8[0] == int8[1]
                 f32 = [Search(m, k).scan_f32(r, lsn, allowed, 5).found() for m in BOTH]
                 assert f32[0] == f32[1]
-            for positions in (r.positions, r.positions[:0], r.positions[:1], r.positions[: n + 3]):
-                assert len({str(Search(m, k).gather_int8(r, positions, lsn, 5).found()) for m in BOTH}) == 1
-                assert len({str(Search(m, k).gather_f32(r, positions, lsn, 5).found()) for m in BOTH}) == 1
-            everything = np.arange(n, dtype=np.int64)[::-1].copy()
-            assert (
-                Search(compiled, k).gather_int8(r, everything, lsn).found()
-                == Search(compiled, k).scan_int8(r, lsn).found()
-            )
 
 
 @given(data=st.data())
@@ -289,12 +268,8 @@ def test_any_sequence_of_runs_through_both_sets(data: st.DataObject) -> None:
         mixed.kernels = data.draw(st.sampled_from(BOTH))
         first, lsn = data.draw(st.sampled_from((0, 40, 1000))), data.draw(st.sampled_from((0, 9, 10, 2**63)))
         allowed = data.draw(st.sampled_from((NONE, few.allowed)))
-        listed = data.draw(st.booleans())
         for search in (mixed, pure):
-            if listed:
-                search.gather_int8(few, few.positions, lsn, first)
-            else:
-                search.scan_int8(few, lsn, allowed, first)
+            search.scan_int8(few, lsn, allowed, first)
         assert mixed.count == pure.count
     mixed.kernels = data.draw(st.sampled_from(BOTH))
     assert mixed.found() == pure.found()
@@ -328,14 +303,13 @@ def test_scales_may_be_a_field_of_records() -> None:
     assert r.scales.strides == (18,)
     for kernels in BOTH:
         assert Search(kernels, 10).scan_int8(r).found() == expected
-        assert Search(kernels, 10).gather_int8(r, np.arange(50)).found() == expected
 
 
 @pytest.mark.parametrize("dim", (1, 65, 384))
 @pytest.mark.parametrize("form", (misaligned, read_only))
 def test_rows_lie_anywhere(dim: int, form: Any) -> None:
     r, moved = Rows(dim, 41), Rows(dim, 41)
-    for name in ("vectors", "codes", "scales", "unit", "died", "allowed", "vector", "query", "positions"):
+    for name in ("vectors", "codes", "scales", "unit", "died", "allowed", "vector", "query"):
         setattr(moved, name, form(getattr(r, name)))
     for kernels in BOTH:
         for k in (3, 60):
@@ -344,14 +318,6 @@ def test_rows_lie_anywhere(dim: int, form: Any) -> None:
                 == Search(reference, k).scan_int8(r, 10, r.allowed).found()
             )
             assert Search(kernels, k).scan_f32(moved).found() == Search(reference, k).scan_f32(r).found()
-            assert (
-                Search(kernels, k).gather_int8(moved, moved.positions).found()
-                == Search(reference, k).gather_int8(r, r.positions).found()
-            )
-            assert (
-                Search(kernels, k).gather_f32(moved, moved.positions).found()
-                == Search(reference, k).gather_f32(r, r.positions).found()
-            )
         codes, scales = misaligned(np.empty((41, r.stride), np.int8)), misaligned(np.empty(41, np.float32))
         assert kernels.quantize(moved.vectors, codes, scales) == -1
         want, want_scales = np.empty_like(codes), np.empty_like(scales)
@@ -522,12 +488,6 @@ def bad_calls(m: Any) -> list[Any]:
             g["codes"], g["scales"], g["died"], 0, g["query"], 1.0, g["allowed"], 0, g["scores"], g["rows"], g["count"]
         )
 
-    def gather(positions: Any) -> Any:
-        return lambda: m.gather_int8(r.codes, r.scales, r.died, 0, r.query, 1.0, positions, 0, scores, rows, 0)
-
-    def gather_f32(positions: Any) -> Any:
-        return lambda: m.gather_f32(r.unit, r.died, 0, r.unit[0], positions, 0, scores, rows, 0)
-
     locked_codes = codes.copy()
     locked_codes.flags.writeable = False
     return [
@@ -585,11 +545,6 @@ def bad_calls(m: Any) -> list[Any]:
         scan(rows=rows.view(np.uint64)),
         scan(count=6),
         scan(count=-1),
-        gather(np.array([0, 20])),
-        gather(np.array([-1])),
-        gather(np.array([1.0])),
-        gather_f32(np.array([0, 20])),
-        gather_f32(np.array([-1])),
         lambda: m.scan_f32(r.unit, r.died, 0, r.unit[0, :64], NONE, 0, scores, rows, 0),
         lambda: m.scan_f32(r.unit, r.died[:3], 0, r.unit[0], NONE, 0, scores, rows, 0),
         lambda: m.finish_topk(scores, rows, 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -219,3 +220,83 @@ def test_a_query_without_direction_and_malformed_arguments() -> None:
     beyond[FIELD["reach"]] = 3
     with pytest.raises(ValueError):
         compiled.rescore(beyond, entry, good, 300, 0, -1.0, 9, True, rows.scratch, scores, found, out)
+
+
+@pytest.mark.parametrize("int8", (True, False))
+@pytest.mark.parametrize("dim", (1, 17, 64, 97, 384))
+def test_listed_rows_are_scored_as_a_scan_scores_them(dim: int, int8: bool) -> None:
+    """Both sets, any list, from any state; a scan of all rows is the oracle."""
+    rows = Rows(dim, int8=int8)
+    rng = np.random.default_rng(dim)
+    shuffled = rng.permutation(300)
+    for n, listed in enumerate((shuffled, shuffled[:0], shuffled[:1], shuffled[:9], np.sort(shuffled[:40]))):
+        query = rows.vectors[n] + 0.3 * rng.standard_normal(dim).astype(np.float32)
+        for k in (0, 1, 10, 350):
+            for lsn in (0, 3, 2**64 - 1):
+                truth = [pair for pair in rows.exact(query, 300, 300, lsn) if pair[1] in set(listed.tolist())][:k]
+                for first, second in itertools.product(BOTH, BOTH):
+                    scores, found = np.full(k, np.nan, np.float32), np.full(k, -7, np.int64)
+                    half = len(listed) // 2
+                    count = first.search_rows(rows.ctx, query, listed[:half], lsn, scores, found, 0)
+                    count = second.search_rows(rows.ctx, query, listed[half:], lsn, scores, found, count)
+                    first.finish_topk(scores, found, count)
+                    assert list(zip(scores[:count].tolist(), found[:count].tolist(), strict=True)) == truth
+                    assert (found[count:] == -7).all()
+                    count = second.search_rows(rows.ctx, query, listed, lsn, scores, found, 0, True)
+                    assert list(zip(scores[:count].tolist(), (found[:count] - 1000).tolist(), strict=True)) == truth
+
+
+def test_rows_are_named() -> None:
+    rows = Rows(64, int8=True)
+    rng = np.random.default_rng(3)
+    for n, m, k in ((1, 10, 10), (3, 7, 12), (2, 5, 5), (1, 0, 4), (0, 4, 4)):
+        found, counts = rng.integers(0, 300, (n, m)), np.minimum(rng.integers(0, m + 1, n), k)
+        results = []
+        for kernels in BOTH:
+            scores, ids = np.full((n, k), 0.5, np.float32), np.full((n, k), 7, np.uint64)
+            kernels.name_rows(rows.ctx, found, counts, scores, ids)
+            results.append((scores.tolist(), ids.tolist()))
+        assert results[0] == results[1]
+        for at in range(n):
+            count = counts[at]
+            assert results[0][1][at] == [*(found[at, :count] + 1000).tolist(), *[0] * (k - count)]
+            assert results[0][0][at] == [0.5] * count + [-np.inf] * (k - count)
+    for kernels in BOTH:
+        scores, ids = np.zeros((1, 3), np.float32), np.zeros((1, 3), np.uint64)
+        for bad, count in (([0, 1, 300], 3), ([-1, 0, 0], 1), ([0, 1, 2], 4), ([0, 1, 2], -1)):
+            with pytest.raises(ValueError):
+                kernels.name_rows(rows.ctx, np.array([bad]), np.array([count]), scores, ids)
+    with pytest.raises(TypeError):
+        compiled.name_rows(rows.ctx, np.zeros((1, 3), np.int32), np.array([1]), scores, ids)
+    with pytest.raises(ValueError):
+        compiled.name_rows(rows.ctx, np.zeros((2, 3), np.int64), np.array([1]), scores, ids)
+
+
+def test_listed_rows_that_are_not_there_and_malformed_arguments() -> None:
+    rows = Rows(64, int8=True)
+    good, listed = rows.vectors[0], np.arange(5)
+    scores, found = np.zeros(3, np.float32), np.zeros(3, np.int64)
+    for kernels in BOTH:
+        for bad in (np.zeros(64, np.float32), np.full(64, np.nan, np.float32), np.full(64, np.inf, np.float32)):
+            assert kernels.search_rows(rows.ctx, bad, listed, 0, scores, found, 0) == -1
+        for outside in ([0, -1], [0, int(rows.ctx[FIELD["reach"]])], [2**62]):
+            with pytest.raises(ValueError):
+                kernels.search_rows(rows.ctx, good, np.array(outside), 0, scores, found, 0)
+    for change in (
+        {"ctx": rows.ctx[:-1].copy()}, {"query": np.ones(65, np.float32)}, {"listed": np.arange(10)[::2]},
+        {"rows": found[:2]}, {"count": 4}, {"count": -1}, {"scores": np.zeros(6, np.float32)[::2]},
+    ):  # fmt: skip
+        values = {
+            "ctx": rows.ctx,
+            "query": good,
+            "listed": listed,
+            "lsn": 0,
+            "scores": scores,
+            "rows": found,
+            "count": 0,
+        }
+        with pytest.raises(ValueError):
+            compiled.search_rows(**{**values, **change})
+    for change in ({"query": good.astype(np.float64)}, {"listed": np.arange(3, dtype=np.int32)}):
+        with pytest.raises(TypeError):
+            compiled.search_rows(**{**values, **change})

@@ -101,28 +101,28 @@ def test_what_a_filtered_search_costs_falls_with_the_rows_allowed(
     """Counted, not timed: rows whose sketch or code is looked at. Few allowed rows are scored one by one; of many, pages."""
     atlas, view = filled._engine.atlas, filled._view()
     order = np.random.default_rng(5).permutation(view.rows)
-    gathered = []
+    listed: list[int] = []
     kernels = dispatch.kernels
 
     class Counting:
         def __getattr__(self, name: str) -> Any:
             return getattr(kernels, name)
 
-        def gather_int8(self, *arguments: Any) -> int:
-            gathered.append(len(arguments[6]))
-            return kernels.gather_int8(*arguments)
+        def search_rows(self, *arguments: Any) -> int:
+            listed.append(len(arguments[2]))
+            return kernels.search_rows(*arguments)
 
     monkeypatch.setattr(dispatch, "kernels", Counting())
     queries, costs = clustered(20, 6), {}
     for count in (view.rows, 2000, 1000, 400, 240, 100, 30, 10, 1):
         among = np.sort(order[:count])
-        gathered.clear()
+        listed.clear()
         atlas.search_many(clustered(1), 10, rows=view.rows, lsn=view.lsn)  # this thread's counters are there
         before = atlas._local.stats.copy()
         for query in queries:
             atlas.search(query, 10, rows=view.rows, lsn=view.lsn, among=among)
         _, blocks, scored = (atlas._local.stats - before).tolist()
-        costs[count] = (32 * blocks + scored + sum(gathered)) / len(queries)
+        costs[count] = (32 * blocks + scored + sum(listed)) / len(queries)
     assert [costs[count] for count in (100, 30, 10, 1)] == [100, 30, 10, 1]
     assert costs[240] == 240  # less than a sixteenth: nearly every page would be looked at
     assert max(costs.values()) <= 1.5 * view.rows  # every sketch, padding included, and few rows behind them

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from aeon.errors import FilterError, UsageError
 from aeon.fields import Fields
-from aeon.where import DEPTH_MAX, MISSING, compile_where, read_field
+from aeon.where import DEPTH_MAX, MISSING, _compiled, compile_where, read_field
 
 NAN = math.nan
 
@@ -601,3 +601,24 @@ def test_fields_and_logical_operators_in_one_filter_are_joined() -> None:
     assert where.matches({"a": 1, "c": 1})
     assert not where.matches({"a": 1})
     assert not where.matches({"b": 1})
+
+
+def test_a_filter_seen_before_is_known_again_to_the_last_type() -> None:
+    assert compile_where({"a": [1, "x"]}) is compile_where({"a": [1, "x"]})
+    for here, there in (
+        ({"a": 1}, {"a": True}),
+        ({"a": 1}, {"a": 1.0}),
+        ({"a": "x"}, {"a": b"x"}),
+        ({"a": 1}, {"b": 1}),
+    ):
+        assert compile_where(here) is not compile_where(there)
+        assert compile_where(here) != compile_where(there)
+    compile_where({"a": {"$in": [1, 2]}})
+    for bad in ({"a": {"$in": {1: 2}}}, {"a": {"$in": 1}}, {"$or": []}):
+        for _ in range(2):
+            with pytest.raises(FilterError):
+                compile_where(bad)
+    for n in range(2000):  # bounded
+        compile_where({"a": n})
+    assert compile_where({"a": 7}).matches({"a": 7})
+    assert len(_compiled) <= 256
