@@ -124,7 +124,8 @@ class Engine:
     @property
     def view(self) -> View:
         """The newest snapshot."""
-        return _new_view(View, (self, *self.published))
+        events, rows, lsn = self.published
+        return _new_view(View, (self, events, rows, lsn))
 
     @property
     def forgotten(self) -> int:

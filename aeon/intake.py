@@ -91,6 +91,8 @@ def check_refs(refs: Any) -> list[int]:
 
 def check_count(count: Any, what: str) -> int:
     """Return a positive int."""
+    if type(count) is int and count > 0:  # what is meant, in a tenth of the time of what is allowed
+        return count
     if isinstance(count, (bool, np.bool_)) or not isinstance(count, (int, np.integer)) or count <= 0:
         raise InvalidInputError(f"{what} is a positive int, not {count!r}")
     return int(count)

@@ -22,6 +22,7 @@ from aeon.results import Answered, Hit
 from aeon.trace import FIELDS_MAX
 from aeon.where import Where
 
+_new_hit = object.__new__
 _BLOCK = 256  # events of a session that are looked at together
 _HUB_NEIGHBOURS = 10  # as the paper on CSLS (Conneau et al., 2018) and most who use it
 _SELECTIONS = 8  # that are kept
@@ -152,7 +153,11 @@ def recall(
     graph = engine.trace.graph
     hide = not filters.archived and graph.archives
     among, doubted = None, None
-    if filters is not NO_FILTERS:
+    if filters is NO_FILTERS:
+        if not hide:
+            ids, scores = nearest(view, query, k, effort)
+            return as_hits(engine, ids.tolist()[0], scores.tolist()[0])
+    else:
         among, doubted = _rows_among(view, filters, make_columns=engine.fields.read > view.events)
     available = view.rows if among is None else len(among)
     want = min(max(_FIRST_BATCH, 4 * k) if doubted or hide else k, available)
@@ -162,7 +167,7 @@ def recall(
             recall_target=effort.recall_target,
         )  # fmt: skip
         if not doubted and not hide:
-            return as_hits(engine, ids[0], scores[0])
+            return as_hits(engine, ids.tolist()[0], scores.tolist()[0])
         hits: list[Hit] = []
         found = ids[0]
         hidden = graph.archived_mask(found, view.lsn) if hide else None
@@ -183,11 +188,34 @@ def recall(
         want = min(8 * want if doubted or hide else k, available)
 
 
-def as_hits(
-    engine: Engine, ids: NDArray[np.uint64], scores: NDArray[np.float32], answered: Answered = "atlas"
-) -> list[Hit]:
-    """Hits of what a search found; an id of 0 ends them."""
-    return [Hit(engine, id_, score, answered) for id_, score in zip(ids.tolist(), scores.tolist(), strict=True) if id_]
+def as_hits(engine: Engine, ids: list[int], scores: list[float], answered: Answered = "atlas") -> list[Hit]:
+    """Hits of what a search found; the first id of 0 ends them."""
+    if ids and not ids[-1]:
+        ids = ids[: ids.index(0)]
+    hits = []
+    for id_, score in zip(ids, scores):  # noqa: B905 - `strict` and a call of Hit() take twice as long
+        hit = _new_hit(Hit)
+        hit._engine = engine
+        hit.id = id_
+        hit.score = score
+        hit.answered = answered
+        hits.append(hit)
+    return hits
+
+
+def nearest(
+    view: View, query: NDArray[np.float32], k: int, effort: Effort
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """The best of all rows, archived ones included: (ids uint64[1, k], cosines float32[1, k]), as `Atlas.search_ids`."""
+    atlas, rows, lsn = view.engine.atlas, view.rows, view.lsn
+    want = k if k < rows else rows
+    if not effort.exact:
+        found = atlas.search_one(query, want, rows, lsn, effort.recall_target)
+        if found is not None:
+            return found
+    return atlas.search_ids(
+        query[None], want, rows=rows, lsn=lsn, exact=effort.exact, recall_target=effort.recall_target
+    )
 
 
 def search_batch(

@@ -139,6 +139,9 @@ class Hit(Memory):
     answered : by what: "atlas" (a search), or by the SLB: "exact", "certified" or "approximate" (see `aeon.slb`).
     """
 
+    score: float
+    answered: Answered
+
     def __init__(self, engine: Engine, id_: int, score: float, answered: Answered = "atlas") -> None:
         self._engine = engine
         self.id = id_

@@ -14,7 +14,8 @@ An entry serves the views of the engine it came from, from its own LSN on. So an
 and a checkpoint or compaction, which makes a new engine, voids what was known; no entry holds an engine.
 
 Working sets are fetched ahead after a turn, on a thread of the SLB's own, and only in sessions whose queries are near one
-another: a stream without inertia pays a dictionary, and now and then a cosine.
+another: a stream without inertia pays a dictionary, and now and then a cosine. Where hardly any query is answered from here,
+"auto" dozes: it watches one session in 32, and four queries in a row out of 64.
 
 One lock, held for some instructions at a time, guards what has to agree (evictions, bytes, the ring of `lookup`). Asking
 takes none: answers and sets are immutable, and one step of the interpreter puts them in place.
@@ -38,7 +39,7 @@ from aeon.errors import ClosedError
 from aeon.intake import check_name
 from aeon.options import SlbMode
 from aeon.probing import RECALL_TARGET
-from aeon.recall import NO_FILTERS, Effort, Filters, as_hits, current_events, recall, search_batch
+from aeon.recall import NO_FILTERS, Effort, Filters, as_hits, current_events, nearest, recall, search_batch
 from aeon.results import Hit
 from aeon.rows import as_vectors
 from aeon.slb_ahead import Ahead
@@ -51,6 +52,7 @@ logger = logging.getLogger("aeon.slb")
 RING, RING_SHARED = 64, 256  # answers of a session, and of all together if they share
 AHEAD_FROM_ROWS = 2048  # below, the Atlas scans all rows in the time a working set takes
 APPROXIMATE_TAU = 0.95
+_KEY_BYTES = 128  # of a query, by which its answer is found: to hash all of one takes half a microsecond
 _K_MAX = 64  # answers of more rows are the Atlas's
 _INERTIA = 0.85  # cosine of two turns from which on the next one is expected near by
 _STEADY = 2  # so many near turns in a row
@@ -59,15 +61,23 @@ _COMPLETE_ROWS_MAX = (
 )  # up to here a set is made by an exact scan (3 ms) and can prove; "certified" always asks for it
 _AUDIT_EVERY = 4  # an audit that needs an exact search of its own is done for one turn in so many
 _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two thirds
+# "auto" dozes where fewer than one query in six is answered from here: to watch one costs a sixth of what an answer saves.
+_CREDIT, _CREDIT_MAX = 6, 512  # queries that are watched for each answer from here, and at most
+_BURST, _BURST_OF = 4, 63  # dozing, it watches the first 4 of 64
+_WATCHED = 31  # and all of one session in 32
 _TIDY_EVERY, _SCORE_EVERY = 128, 8  # queries
 _ROOM = 64  # a ring is cut to its size when it is so much longer
 _PAID_FIRST = 8  # answers that a session's memory is counted with from the start; twice as many when they are exceeded
-_BYTES_ANSWER, _BYTES_SESSION = 600, 2000
+_BYTES_ANSWER, _BYTES_SESSION = 1500, 2000
 
 
 class Answer(NamedTuple):
-    """What was found for one query."""
+    """What was found for one query, float32[dim] as bytes: ids uint64[1, n], scores float32[1, n], best first.
 
+    listed : both as the lists that hits are made of.
+    """
+
+    query: bytes
     serial: int
     lsn: int
     rows: int
@@ -76,6 +86,7 @@ class Answer(NamedTuple):
     filters: Filters
     ids: NDArray[np.uint64]
     scores: NDArray[np.float32]
+    listed: tuple[list[int], list[float]]
     owner: str
 
 
@@ -91,21 +102,22 @@ _new_tuple = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 
 
 class _Session:
-    """A ring of answers, found by the bytes of their query, and the working set of the last turn."""
+    """A ring of answers, found by the first bytes of their query, and the working set of the last turn."""
 
     __slots__ = (
-        "answers", "bytes", "dropped", "folded", "fresh", "last", "name", "near", "paid", "queued", "ring", "size", "slots",
-        "steady", "wanted",
+        "answers", "bytes", "dropped", "folded", "last", "name", "near", "paid", "queued", "ring", "shown", "size", "slots",
+        "steady", "unshown", "wanted",
     )  # fmt: skip
 
     def __init__(self, name: str, size: int, bytes_: int) -> None:
         self.name = name
         self.size = size
         self.answers: dict[bytes, Answer] = {}  # oldest first
-        self.fresh: deque[bytes] = deque(maxlen=size)  # queries that the ring of `lookup` does not show yet
         self.ring: NDArray[np.float32] | None = None  # made by the first lookup
-        self.slots: list[bytes | None] = []
-        self.folded = 0  # queries that went into the ring so far
+        self.slots: list[Answer | None] = []
+        self.folded = 0  # answers that went into the ring so far
+        self.shown: Answer | None = None  # the newest of them
+        self.unshown = False  # whether there are newer ones
         self.near: WorkingSet | None = None
         self.last: bytes | None = None
         self.steady = 0
@@ -130,9 +142,11 @@ class Slb:
         self._answer_bytes = 4 * dim + _BYTES_ANSWER
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # least recently used first
+        self._latest: _Session | None = None  # the one asked last: it stands at the end
         self._shared = _Session("", RING_SHARED, 0) if shared else None
         self._bytes = self._evicted = self._fetched = 0
         self._asked = self._exact = self._certified = self._approximate = 0
+        self._credit = _CREDIT_MAX  # queries until "auto" dozes
         self._noted = (0, 0)  # (asked, hits) that drift knows of
         self._scores: deque[float] = deque(maxlen=_TIDY_EVERY)  # of best rows, that it does not know yet
         self._policy, self._drift = Policy(), Drift()
@@ -155,66 +169,75 @@ class Slb:
 
         ahead : where the next query is expected, float32[dim]; None = near this one if the last ones were near.
         """
-        sessions = self._sessions
-        session = sessions.get(name)
+        asked = self._asked = self._asked + 1
+        if self._credit > 0:
+            self._credit -= 1
+        session = self._sessions.get(name)
         if session is None:
             session = self._open(name)
-        else:
+        elif session is not self._latest:
             try:  # noqa: SIM105 - `suppress` would take longer than all of this
-                sessions.move_to_end(name)
+                self._sessions.move_to_end(name)
             except KeyError:  # evicted meanwhile
                 pass
-        asked = self._asked = self._asked + 1
+            self._latest = session
         engine = view.engine
-        key = query.tobytes()
+        whole = query.tobytes()
+        key = whole[:_KEY_BYTES]
         answer = session.answers.get(key)
         if answer is None and self._shared is not None:
             answer = self._shared.answers.get(key)
-        if answer is not None and answer.k == k and answer.serial == engine.serial:
+        if answer is not None and answer.k == k and answer.serial == engine.serial and answer.query == whole:
             hits = self._repeat(session, key, answer, view, query, filters, effort)
             if hits is not None:
                 self._exact += 1
+                self._credit += _CREDIT if self._credit < _CREDIT_MAX else 0
                 return hits
         plain = filters is NO_FILTERS
         near = session.near
         if near is not None and plain and k <= _K_MAX:
-            hits = self._from(near, session, key, view, query, k, effort, mode)
+            hits = self._from(near, session, whole, view, query, k, effort, mode)
             if hits is not None:
-                session.last = key
-                self._expect(session, key, ahead, mode)
+                self._credit += _CREDIT if self._credit < _CREDIT_MAX else 0
+                session.last = whole
+                self._expect(session, whole, ahead, mode)
                 if not asked % _TIDY_EVERY:
                     self._tidy(session)
                 return hits
         if plain and not engine.trace.graph.archives:
-            found, best = engine.atlas.search_ids(
-                query[None], min(k, view.rows), rows=view.rows, lsn=view.lsn, exact=effort.exact,
-                recall_target=effort.recall_target,
-            )  # fmt: skip
-            ids, scores = found[0], best[0]
-            hits = as_hits(engine, ids, scores)
+            ids, scores = nearest(view, query, k, effort)
+            listed = ids.tolist()[0], scores.tolist()[0]
+            hits = as_hits(engine, *listed)
         else:
             hits = recall(view, query, k, filters, effort)
-            ids = np.array([hit.id for hit in hits], np.uint64)
-            scores = np.array([hit.score for hit in hits], np.float32)
-        self._put(session, key, view, k, effort, filters, ids, scores)
+            listed = [hit.id for hit in hits], [hit.score for hit in hits]
+            ids, scores = np.array([listed[0]], np.uint64), np.array([listed[1]], np.float32)
+        self._put(session, key, whole, view, k, effort, filters, ids, scores, listed)
         if not asked % _SCORE_EVERY:
-            if len(scores):
-                self._scores.append(scores.item(0))
+            if hits:
+                self._scores.append(hits[0].score)
             if not asked % _TIDY_EVERY:
                 self._tidy(session)
         if plain and view.rows >= AHEAD_FROM_ROWS:
             last = session.last
-            session.last = key
+            session.last = whole
             if ahead is not None:
-                self._expect(session, key, ahead, mode)
+                self._expect(session, whole, ahead, mode)
             elif last is not None and (session.steady or not asked & 3):
                 if dispatch.kernels.likeness(np.frombuffer(last, np.float32), query) < _INERTIA:
                     session.steady = 0
                 else:
                     session.steady += 1
                     if session.steady >= _STEADY:
-                        self._expect(session, key, None, mode)
+                        self._expect(session, whole, None, mode)
         return hits
+
+    def dozes(self, name: str) -> bool:
+        """Whether "auto" lets the Atlas answer this query of the session `name` without looking."""
+        if self._credit > 0 or self._asked & _BURST_OF < _BURST or not hash(name) & _WATCHED:
+            return False
+        self._asked += 1
+        return True
 
     def _repeat(
         self, session: _Session, key: bytes, answer: Answer, view: View, query: NDArray[np.float32], filters: Filters,
@@ -227,7 +250,7 @@ class Slb:
             return None
         engine = view.engine
         if answer.lsn != view.lsn:
-            k, ids, scores = answer.k, answer.ids, answer.scores
+            k, ids, scores = answer.k, answer.ids[0], answer.scores[0]
             later = view.rows - answer.rows
             if not engine.trace.graph.archives_changed <= answer.lsn <= view.lsn or filters is not NO_FILTERS:
                 return None
@@ -244,15 +267,17 @@ class Slb:
                 # Equal scores in the order of remembering, which is that of the ids; what was not found scores -inf.
                 order = np.lexsort((ids, -scores))[:k]
                 ids, scores = ids[order], scores[order]
-            carried = answer._replace(lsn=view.lsn, rows=view.rows, ids=ids, scores=scores)
+            carried = answer._replace(
+                lsn=view.lsn, rows=view.rows, ids=ids[None], scores=scores[None], listed=(ids.tolist(), scores.tolist())
+            )
             for ring in (session, self._shared):
                 if ring is not None and ring.answers.get(key) is answer:
                     ring.answers[key] = carried
             answer = carried
-        return as_hits(engine, answer.ids, answer.scores, "exact")
+        return as_hits(engine, *answer.listed, "exact")
 
     def _from(
-        self, near: WorkingSet, session: _Session, key: bytes, view: View, query: NDArray[np.float32], k: int, effort: Effort,
+        self, near: WorkingSet, session: _Session, whole: bytes, view: View, query: NDArray[np.float32], k: int, effort: Effort,
         mode: SlbMode,
     ) -> list[Hit] | None:  # fmt: skip
         """An answer from the working set, if it may be given."""
@@ -262,12 +287,14 @@ class Slb:
         tau = 2.0
         if mode != "certified" and not effort.exact:
             tau = policy.tau(effort.recall_target or RECALL_TARGET) if mode == "auto" else APPROXIMATE_TAU
-        ids, scores, cosine, proven = near.answer(view, query, k, tau, prove=False)
-        if cosine < tau:
-            if cosine < LEAST:  # the conversation moved on
-                session.near = None
-                session.steady = 0
-                return None
+        cosine = dispatch.kernels.likeness(near.query, query)
+        if cosine < LEAST:  # the conversation moved on
+            session.near = None
+            session.steady = 0
+            return None
+        if cosine >= tau:
+            ids, scores, _, proven = near.answer(view, query, k, -1.0, prove=False)
+        else:
             # A proof scores up to a thousand rows: more than an ordinary search costs, much less than an exact one.
             if not near.complete or not (effort.exact or mode == "certified") or not policy.worth_proving(cosine):
                 return None
@@ -275,28 +302,30 @@ class Slb:
             policy.note_proof(cosine, proven)
             if not proven:
                 return None
+        listed = ids.tolist(), scores.tolist()
         if proven:
             self._certified += 1
-            self._put(session, key, view, k, effort, NO_FILTERS, ids, scores)
-            return as_hits(view.engine, ids, scores, "certified")
+            self._put(session, whole[:_KEY_BYTES], whole, view, k, effort, NO_FILTERS, ids[None], scores[None], listed)
+            return as_hits(view.engine, *listed, "certified")
         if len(ids) < k:
             return None
         self._approximate += 1
-        return as_hits(view.engine, ids, scores, "approximate")
+        return as_hits(view.engine, *listed, "approximate")
 
     def _put(
-        self, session: _Session, key: bytes, view: View, k: int, effort: Effort, filters: Filters, ids: NDArray[np.uint64],
-        scores: NDArray[np.float32],
+        self, session: _Session, key: bytes, whole: bytes, view: View, k: int, effort: Effort, filters: Filters,
+        ids: NDArray[np.uint64], scores: NDArray[np.float32], listed: tuple[list[int], list[float]],
     ) -> None:  # fmt: skip
         """Keep an answer for a repetition of its query: one of the Atlas, or one that is proven."""
         answers = session.answers
         if key in answers:
             answers.pop(key, None)  # to its new place at the end
         answer = _new_tuple(
-            Answer, (view.engine.serial, view.lsn, view.rows, k, effort, filters, ids, scores, session.name)
+            Answer,
+            (whole, view.engine.serial, view.lsn, view.rows, k, effort, filters, ids, scores, listed, session.name),
         )
         answers[key] = answer
-        session.fresh.append(key)
+        session.unshown = True
         if len(answers) > session.paid:
             self._pay(session)
         shared = self._shared
@@ -304,7 +333,7 @@ class Slb:
             with self._lock:
                 shared.answers.pop(key, None)
                 shared.answers[key] = answer
-                shared.fresh.append(key)
+                shared.unshown = True
                 while len(shared.answers) > RING_SHARED:
                     del shared.answers[next(iter(shared.answers))]
 
@@ -375,6 +404,7 @@ class Slb:
         if session is None:
             return False
         session.dropped = True
+        self._latest = None
         session.near = session.wanted = None
         self._bytes -= session.bytes
         return True
@@ -409,9 +439,9 @@ class Slb:
 
     # -- fetching ahead -----------------------------------------------------------------------------------------
 
-    def _expect(self, session: _Session, key: bytes, ahead: NDArray[np.float32] | None, mode: SlbMode) -> None:
+    def _expect(self, session: _Session, whole: bytes, ahead: NDArray[np.float32] | None, mode: SlbMode) -> None:
         """Ask for the working set of the likely next query."""
-        own = np.frombuffer(key, np.float32)
+        own = np.frombuffer(whole, np.float32)
         session.wanted = (own, own if ahead is None else ahead, mode)
         if not session.queued:
             session.queued = True
@@ -481,40 +511,42 @@ class Slb:
 
     def _look(self, state: _Session, vector: NDArray[np.float32], threshold: float) -> Nearest | None:
         ring = state.ring
-        if ring is None or state.fresh:
+        if ring is None or state.unshown:
             ring = self._fold(state)
         kernels = dispatch.kernels
         slot, cosine = kernels.nearest(ring, vector, min(state.folded, state.size))
         if slot < 0 or cosine < threshold:
             return None
-        key = state.slots[slot]
-        answer = state.answers.get(key) if key is not None else None
-        if answer is None or key is None:
+        shown = state.slots[slot]
+        answer = state.answers.get(shown.query[:_KEY_BYTES]) if shown is not None else None
+        if answer is None:
             return None
-        cosine = kernels.likeness(np.frombuffer(key, np.float32), vector)  # another thread may have changed the slot
+        cosine = kernels.likeness(np.frombuffer(answer.query, np.float32), vector)  # the slot may have another by now
         get_view = self._view()
         view = get_view() if get_view is not None else None
         if cosine < threshold or view is None or view.engine.serial != answer.serial or answer.lsn > view.lsn:
             return None
-        ids, scores = answer.ids, answer.scores
+        ids, scores = answer.ids[0], answer.scores[0]
         if view.lsn != answer.lsn or (len(ids) and not ids.item(-1)):
-            shown = _alive(view.engine, ids, view.lsn) & ~view.engine.trace.graph.archived_mask(ids, view.lsn)
-            ids, scores = ids[shown], scores[shown]
+            there = _alive(view.engine, ids, view.lsn) & ~view.engine.trace.graph.archived_mask(ids, view.lsn)
+            ids, scores = ids[there], scores[there]
         return Nearest(cosine, ids, scores)
 
     def _fold(self, state: _Session) -> NDArray[np.float32]:
-        """Show the queries since the last lookup in the ring."""
+        """Show the queries since the last lookup in the ring: those behind the newest that it shows."""
         with self._lock:
             if state.ring is None:
                 state.ring = np.zeros((state.size, -(-self._dim // 16) * 16), np.float32)
                 state.slots = [None] * state.size
                 if state is not self._shared:
                     self._weigh(state)
-            while state.fresh:
-                key = state.fresh.popleft()
+            state.unshown = False  # before it is looked: what comes meanwhile says so again
+            answers = list(state.answers.values())[-state.size :]  # oldest first; one step of the interpreter
+            known = [n for n, answer in enumerate(answers) if answer is state.shown]
+            for answer in answers[known[0] + 1 if known else 0 :]:
                 slot = state.folded % state.size
-                state.ring[slot] = unit(np.frombuffer(key, np.float32))[: state.ring.shape[1]]
-                state.slots[slot] = key
+                state.ring[slot] = unit(np.frombuffer(answer.query, np.float32))[: state.ring.shape[1]]
+                state.slots[slot] = state.shown = answer
                 state.folded += 1
             return state.ring
 
@@ -525,8 +557,7 @@ class Slb:
             if shared is not None:
                 for key in [key for key, answer in shared.answers.items() if answer.owner == session]:
                     del shared.answers[key]
-                shared.fresh.extend(list(shared.answers))
-                shared.ring = None  # made anew without them
+                shared.ring = shared.shown = None  # made anew without them
                 shared.folded = 0
             return self._forget_session(session)
 

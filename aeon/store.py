@@ -52,6 +52,7 @@ from aeon_native import dispatch
 
 KERNELS_FROM_ROWS = 4096  # below, the NumPy twins answer in well under a millisecond and no compiler is loaded
 KERNELS_FROM_COMMITS = 1000  # a process that writes more than this lives long enough to gain from compiled code
+_F32 = np.dtype(np.float32)
 
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
@@ -533,9 +534,8 @@ class Store(Consolidation):
         if as_of is not None:
             view, exact, slb = reading.view_at(view, as_of), True, "off"
         return self._recall(
-            view, query, k, session=session, namespace=namespace, where=where, since=since, until=until, roles=roles,
-            exact=exact, recall_target=recall_target, archived=archived, asked_in=asked_in, context=context,
-            slb=self._options.slb if slb is None else check_slb(slb),
+            view, query, k, session, namespace, where, since, until, roles, exact, recall_target, archived, asked_in, context,
+            self._options.slb if slb is None else check_slb(slb),
         )  # fmt: skip
 
     def _recall(
@@ -543,7 +543,6 @@ class Store(Consolidation):
         view: View,
         query: Any,
         k: int,
-        *,
         session: Any = None,
         namespace: Any = None,
         where: Any = None,
@@ -570,7 +569,7 @@ class Store(Consolidation):
             if asked_in is None:
                 raise InvalidInputError("context of which session? give asked_in= (or session= to search only there)")
             vector, ahead = self.slb.context(view, asked_in, vector, share)
-        if slb == "off" or asked_in is None:
+        if slb == "off" or asked_in is None or (slb == "auto" and not context and self.slb.dozes(asked_in)):
             hits = recall(view, vector, count, filters, effort)
         else:
             hits = self.slb.recall(view, vector, count, filters, effort, slb, asked_in, ahead)
@@ -596,19 +595,14 @@ class Store(Consolidation):
         return Effort(bool(exact), check_recall_target(recall_target))
 
     def _as_query(self, query: Any) -> NDArray[np.float32]:
+        dim = self._engine.atlas.dim
+        if type(query) is np.ndarray and query.dtype is _F32 and query.shape == (dim,) and query.strides == (4,):
+            return query
         if isinstance(query, str):
             intake.encode_text(query, "query")
             if self._embed is None:
                 raise self._embedder_missing("a vector as the query")
-            return embed_texts(self._embed, [query], self._engine.atlas.dim)[0]
-        dim = self._engine.atlas.dim
-        if (
-            type(query) is np.ndarray
-            and query.shape == (dim,)
-            and query.dtype == np.float32
-            and query.flags.c_contiguous
-        ):
-            return query
+            return embed_texts(self._embed, [query], dim)[0]
         vectors = as_vectors(query, dim, "query")
         if len(vectors) != 1:
             raise InvalidInputError(f"recall takes one query, not {len(vectors)}; atlas.search takes many")

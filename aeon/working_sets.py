@@ -29,11 +29,12 @@ class WorkingSet:
 
     Attributes
     ----------
-    center : float32[padded dim], unit: the query. complete : whether a bound on all other rows is known.
+    center, query : float32[padded dim] and float32[dim], unit: the query.
+    complete : whether a bound on all other rows is known.
     scores : float32[n], of the candidates with that query, best first.
     """
 
-    __slots__ = ("_keep", "center", "complete", "entry", "lsn", "rows", "scores", "serial")
+    __slots__ = ("_keep", "center", "complete", "entry", "lsn", "query", "rows", "scores", "serial")
 
     def __init__(self, view: View, query: NDArray[np.float32], *, complete: bool) -> None:
         atlas = view.engine.atlas
@@ -67,6 +68,7 @@ class WorkingSet:
         for name, value in floats.items():
             self.entry.view(np.float64)[ENTRY_FIELDS.index(name)] = value
         self.center = unit(query)
+        self.query = self.center[: atlas.dim]
         self.scores = scores
         self._keep = (packed, found, scores)
 
