@@ -40,7 +40,8 @@ class Options:
     recall_target : share of the exact result that `recall` finds, on average, where it does not say otherwise; 0.8 to 0.999.
     slb : how far `recall` may answer from what it found for the same session before: "off"; "certified", only what is
         proven to be the answer of an exact search; "approximate", also what is merely likely; "auto", that too, as long as
-        the measured recall of such answers stays at `recall_target`.
+        the measured recall of such answers stays at `recall_target`. Where fewer than one query in six is answered so, "auto"
+        looks at a tenth of them only, until there are more.
     slb_bytes_max : memory of the SLB; the sessions that were not used for the longest time give way.
     slb_shared : a repeated query may be answered by what another session found. Off: sessions see nothing of each other.
     """

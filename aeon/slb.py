@@ -287,14 +287,12 @@ class Slb:
         tau = 2.0
         if mode != "certified" and not effort.exact:
             tau = policy.tau(effort.recall_target or RECALL_TARGET) if mode == "auto" else APPROXIMATE_TAU
-        cosine = dispatch.kernels.likeness(near.query, query)
-        if cosine < LEAST:  # the conversation moved on
-            session.near = None
-            session.steady = 0
-            return None
-        if cosine >= tau:
-            ids, scores, _, proven = near.answer(view, query, k, -1.0, prove=False)
-        else:
+        ids, scores, cosine, proven = near.answer(view, query, k, tau, prove=False)
+        if cosine < tau:
+            if cosine < LEAST:  # the conversation moved on
+                session.near = None
+                session.steady = 0
+                return None
             # A proof scores up to a thousand rows: more than an ordinary search costs, much less than an exact one.
             if not near.complete or not (effort.exact or mode == "certified") or not policy.worth_proving(cosine):
                 return None
@@ -565,6 +563,7 @@ class Slb:
         """Let go of everything."""
         for name in list(self._sessions):
             self.drop_session(name)
+        self._credit = _CREDIT_MAX
 
     def stats(self) -> dict[str, Any]:
         """Return figures.

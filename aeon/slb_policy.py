@@ -44,7 +44,7 @@ class Policy:
             self._count = [value / 2 for value in self._count]
             self._recall = [value / 2 for value in self._recall]
             self._total /= 2
-        self._taus = {}
+        self._taus = {target: self._find_tau(target) for target in list(self._taus)}  # here, where nobody waits for it
 
     def tau(self, target: float) -> float:
         """The least cosine from which on answers had the target recall on average; 2.0 if no cosine has."""

@@ -29,12 +29,11 @@ class WorkingSet:
 
     Attributes
     ----------
-    center, query : float32[padded dim] and float32[dim], unit: the query.
-    complete : whether a bound on all other rows is known.
+    center : float32[padded dim], unit: the query. complete : whether a bound on all other rows is known.
     scores : float32[n], of the candidates with that query, best first.
     """
 
-    __slots__ = ("_keep", "center", "complete", "entry", "lsn", "query", "rows", "scores", "serial")
+    __slots__ = ("_keep", "center", "complete", "entry", "lsn", "rows", "scores", "serial")
 
     def __init__(self, view: View, query: NDArray[np.float32], *, complete: bool) -> None:
         atlas = view.engine.atlas
@@ -46,6 +45,9 @@ class WorkingSet:
         if graph.archives:
             shown = ~graph.archived_mask(atlas.ids(found), view.lsn)
             found, scores = found[shown], scores[shown]
+        scales = np.ascontiguousarray(
+            atlas.rows.take(found, "scale")
+        )  # rows lie all over the memory, and so do records
         prepared, scale = atlas.prepare(query)
         width = padded_dim(atlas.dim)
         packed = np.zeros(width, prepared.dtype)
@@ -55,6 +57,7 @@ class WorkingSet:
             "center": packed.ctypes.data,
             "candidates": found.ctypes.data,
             "old_scores": scores.ctypes.data,
+            "scales": scales.ctypes.data,
             "count": len(found),
             "rows": view.rows,
         }
@@ -68,9 +71,8 @@ class WorkingSet:
         for name, value in floats.items():
             self.entry.view(np.float64)[ENTRY_FIELDS.index(name)] = value
         self.center = unit(query)
-        self.query = self.center[: atlas.dim]
         self.scores = scores
-        self._keep = (packed, found, scores)
+        self._keep = (packed, found, scores, scales)
 
     @property
     def bytes(self) -> int:

@@ -31,6 +31,7 @@ ENTRY_FIELDS = (
     "center",  # the entry's query as rows are scored with it: int16[dim] of INT8 rows, float32[dim] of float32 rows
     "candidates",  # int64[count]: rows, best first
     "old_scores",  # float32[count]: their scores with the entry's query
+    "scales",  # float32[count]: their scales, as in their records
     "count",
     "rows",  # rows from it on came later, and are scored too
     "center_scale",  # the entry's query is center_scale * center
@@ -99,7 +100,7 @@ def rescore(
     """Answer a query from a working set and from the rows that came since.
 
     ctx    : int64[...], C, read-only; `page_layout.FIELDS`, of which only where rows lie is read
-    entry  : int64[9], C, read-only; `ENTRY_FIELDS`
+    entry  : int64[10], C, read-only; `ENTRY_FIELDS`
     query  : float32[d], C, read-only; d <= ctx's dim
     limit  : rows from it on are not seen; lsn: a row counts if it died after it, or not
     tau    : answer nothing if the cosine of both queries is below

@@ -74,6 +74,7 @@ _BEAM_ASSIGN = 8
 _UNIT, _QUERY, _PLANES, _ROTATED, _LUT, _PENDING = 0, 4, 6, 8, 12, 16
 _ADDRESSES, _NUMBERS, _SCALES, _OUT = 0, 128, 256, 320  # 16 uintp, 16 int64, 16 float32, 8 float32
 _BOUNDS = 384  # 32 float32
+_RECORDS_AHEAD = 16  # rows whose records are fetched early where rows are listed
 _FIRST_BLOCKS = 4  # of the first page: its lanes are scored best first, so that the others meet a threshold that counts
 
 
@@ -690,15 +691,28 @@ def search_one(
 
 
 @helper
-def _take_listed(ctx, s, listed, m, q_scale, correction, lsn, scores, rows, count):
-    """Offer the m rows whose numbers lie at `listed`; -2 if there is no such row."""
+def _take_listed(ctx, s, listed, scales, m, q_scale, correction, lsn, scores, rows, count):
+    """Offer the m rows whose numbers lie at `listed`; -2 if there is no such row.
+
+    scales : address of theirs, float32[m]; 0 = they are read from the records.
+    """
     pending = s + np.uintp(_PENDING * ctx[_DIM])
     waiting = 0
     for j in range(m):
         row = load_i64(listed + np.uintp(8 * j))
         if not 0 <= row < ctx[_REACH]:
             return -2
-        _push_row(ctx, pending, waiting, row, load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE)))
+        if scales != np.uintp(0):
+            scale = load_f32(scales + np.uintp(4 * j))
+        elif ctx[_ROW_INT8] != 0:
+            if j + _RECORDS_AHEAD < m:
+                later = load_i64(listed + np.uintp(8 * (j + _RECORDS_AHEAD)))
+                if 0 <= later < ctx[_REACH]:
+                    prefetch(_record_at(ctx, later))
+            scale = load_f32(_record_at(ctx, row) + np.uintp(RECORD_SCALE))
+        else:
+            scale = _ONE  # a float32 row is scored without
+        _push_row(ctx, pending, waiting, row, scale)
         waiting += 1
         if waiting == 16:
             count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
@@ -730,7 +744,9 @@ def _search_rows(ctx, query, listed, lsn, scores, rows, count, ids):
     if q_scale == np.float32(0):
         return -1
     if k > 0:
-        count = _take_listed(ctx, s, address(listed), listed.shape[0], q_scale, correction, lsn, scores, rows, count)
+        count = _take_listed(
+            ctx, s, address(listed), np.uintp(0), listed.shape[0], q_scale, correction, lsn, scores, rows, count
+        )
     if ids:
         _sort(scores, rows, count)
         for j in range(count):

@@ -43,7 +43,7 @@ from .sketch import (
 
 _F32, _F64, _INT64, _U8 = (np.dtype(t) for t in (np.float32, np.float64, np.int64, np.uint8))
 _ENTRY, _OUT = len(ENTRY_FIELDS), len(OUT)
-_CENTER, _CANDIDATES, _OLD_SCORES, _COUNT, _ROWS, _CENTER_SCALE, _LONGEST, _OUTSIDE, _SLACK = range(_ENTRY)
+_CENTER, _CANDIDATES, _OLD_SCORES, _SCALES, _COUNT, _ROWS, _CENTER_SCALE, _LONGEST, _OUTSIDE, _SLACK = range(_ENTRY)
 _CTX = len(FIELDS)
 load_i16, load_f64 = _scalar(I16, types.int16), _scalar(F64, types.float64)
 
@@ -182,6 +182,7 @@ def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, 
     codes = s + np.uintp(_QUERY * width)
     fields = address(entry)
     center, candidates, old = np.uintp(entry[_CENTER]), np.uintp(entry[_CANDIDATES]), np.uintp(entry[_OLD_SCORES])
+    scales = np.uintp(entry[_SCALES])
     m, first_new, int8 = entry[_COUNT], entry[_ROWS], ctx[_ROW_INT8] != 0
     longest, outside = load_f64(fields + np.uintp(8 * _LONGEST)), load_f64(fields + np.uintp(8 * _OUTSIDE))
     center_scale, slack = load_f64(fields + np.uintp(8 * _CENTER_SCALE)), load_f64(fields + np.uintp(8 * _SLACK))
@@ -209,7 +210,9 @@ def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, 
     while at < stop:
         end = min(stop, at + BLOCK)
         block = candidates + np.uintp(8 * at)
-        count = _take_listed(ctx, s, block, end - at, q_scale, correction, lsn, scores, rows, count)
+        count = _take_listed(
+            ctx, s, block, scales + np.uintp(4 * at), end - at, q_scale, correction, lsn, scores, rows, count
+        )
         if count < 0:
             return -2
         at = end

@@ -30,7 +30,7 @@ from bench.generated import Generated, unit
 SINGLE = 20_000
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
     """Bytes, from /proc/self/status."""
     with open("/proc/self/status", encoding="ascii") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
@@ -60,19 +60,19 @@ def bulk(path: Path, folder: Path) -> dict[str, Any]:
     def following(n: int) -> Any:
         return np.frombuffer(vectors.read(4 * n * dim), np.float32).reshape(n, dim)
 
-    before = _status("VmRSS")
+    before = status("VmRSS")
     begin = time.perf_counter()
     store = aeon.open(folder / "bulk.aeon", dim, durability="off")
     for at in range(0, count, 1000):
         block = following(min(1000, count - at))
         store.remember_many([""] * len(block), block)
-    written, peak_written = time.perf_counter() - begin, _status("VmHWM") - before
+    written, peak_written = time.perf_counter() - begin, status("VmHWM") - before
     assert store.atlas.settle()
-    indexed, peak_indexed = time.perf_counter() - begin, _status("VmHWM") - before
+    indexed, peak_indexed = time.perf_counter() - begin, status("VmHWM") - before
     store.checkpoint()
     assert store.atlas.settle()
     done = time.perf_counter() - begin
-    peak = _status("VmHWM") - before
+    peak = status("VmHWM") - before
     names = ("codes.arena", "rows.arena", "pages.tbl")
     disk = sum(size for name, size in store.stats().files.items() if name.rpartition("/")[2] in names)
     wall, own = [], []

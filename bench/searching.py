@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench import data, generated
 from bench.common import Bench, Result, latencies, right, summary, tenth_scores
+from bench.slb import near_turns
 
 K = 10
 
@@ -140,3 +141,5 @@ def _grown(bench: Bench, base: Any, queries: Any, tenth: Any, kept_as: Any) -> I
                 "metric": "checkpoint", "unit": "ms", "durability": "off", "dim": 384, "rows": count, "new": count,
                 "note": "the first, without texts", **summary([(time.perf_counter() - start) * 1e3]),
             }  # fmt: skip
+            store.atlas.settle()
+            yield from near_turns(store, queries)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import aeon
 from bench import data
 from bench.common import Bench, Result, latencies
+from bench.load import status
 
 K, BLEND = 10, 8  # results; turns of a blended query
 
@@ -70,6 +71,7 @@ def slb(bench: Bench) -> Iterator[Result]:
             yield from _answers(store, stream_name, vectors[:count], names, truth, "certified", exact=True)
             yield from _paper(store, stream_name, vectors[:count], names, truth)
         yield from _threads(store, queries, blended, bench.size(1500, 100))
+        yield from _sessions(store, queries, bench.size(100_000, 2000))
 
 
 def _lookup(bench: Bench) -> Iterator[Result]:
@@ -153,17 +155,10 @@ def _answers(
 ) -> Iterator[Result]:  # fmt: skip
     """Turn by turn, waiting for what is fetched ahead, as between the turns of a conversation.
 
-    The Atlas's time for the same query is taken first, then the cache's; each behind two calls of its own kind for another
-    query: the wait leaves cold caches behind, which both would pay for.
+    Timed is the first call after the wait, which leaves cold caches behind: the cache's in one turn, the Atlas's for the same
+    kind of query in the next.
     """
     store.slb.clear()
-
-    def warm(n: int) -> None:
-        for turn in (1, 2):
-            store.recall(vectors[30] + np.float32(1e-5 * (2 * n + turn)), K, asked_in="warm", slb="approximate")
-
-    for n in range(6):
-        warm(-n)
     kinds: Counter[str] = Counter()
     times: dict[str, list[float]] = {}
     atlas: dict[str, list[float]] = {}
@@ -171,19 +166,20 @@ def _answers(
     differences = 0
     for n, vector in enumerate(vectors):
         store.slb.settle()
-        for other in (3, 5):
-            store.recall(vectors[(n * 7919 + other) % len(vectors)], K)
-        start = time.perf_counter_ns()
-        store.recall(vector, K, exact=exact)
-        off = (time.perf_counter_ns() - start) / 1e3
-        warm(n)
+        off = 0.0
+        if n % 2:
+            start = time.perf_counter_ns()
+            store.recall(vector, K, exact=exact)
+            off = (time.perf_counter_ns() - start) / 1e3
         start = time.perf_counter_ns()
         hits = store.recall(vector, K, asked_in=names[n], slb=mode, exact=exact)
         spent = (time.perf_counter_ns() - start) / 1e3
         kind = hits[0].answered
         kinds[kind] += 1
-        times.setdefault(kind, []).append(spent)
-        atlas.setdefault(kind, []).append(off)
+        if n % 2:
+            atlas.setdefault(kind, []).append(off)
+        else:
+            times.setdefault(kind, []).append(spent)
         ids, scores = truth[n]
         if kind != "atlas":
             right.setdefault(kind, []).append(sum(hit.score >= scores[0, K - 1] for hit in hits) / K)
@@ -200,9 +196,37 @@ def _answers(
     for kind in ("certified", "approximate"):
         if len(times.get(kind, [])) >= 50:
             yield {
-                "metric": "slb_hit_time", "unit": "us", "stream": stream, "mode": mode, "exact": exact, "kind": kind,
-                "atlas": float(np.median(atlas[kind])), "recall@10": float(np.mean(right[kind])), **latencies(times[kind]),
+                "metric": "slb_hit_time", "unit": "us", "rows": len(store), "stream": stream, "mode": mode, "exact": exact,
+                "kind": kind, "cache": "cold", "atlas": float(np.median(atlas[kind])),
+                "recall@10": float(np.mean(right[kind])), **latencies(times[kind]),
             }  # fmt: skip
+
+
+def near_turns(store: aeon.Store, queries: NDArray[np.float32]) -> Iterator[Result]:
+    """In a store of any size: a turn, and another at a cosine of 0.98 from it, each the first call after a wait."""
+    others = np.roll(queries, 1, axis=0)
+    near = data.unit(queries + np.float32(0.2) * data.unit(others - (others * queries).sum(1, keepdims=True) * queries))
+    times: dict[str, list[float]] = {"atlas": [], "approximate": []}
+    right = []
+    for n, (query, vector) in enumerate(zip(queries, near, strict=True)):
+        session = f"near {n}"
+        for turn in range(4):  # steady: what comes next is fetched ahead
+            store.recall(query + np.float32(1e-6 * turn), K, asked_in=session, slb="approximate")
+        store.slb.settle()
+        kind = ("atlas", "approximate")[n % 2]
+        mode: Any = "approximate" if n % 2 else "off"
+        start = time.perf_counter_ns()
+        hits = store.recall(vector, K, asked_in=session, slb=mode)
+        spent = (time.perf_counter_ns() - start) / 1e3
+        if hits[0].answered == kind:
+            times[kind].append(spent)
+            if n % 2:
+                right.append(_share(store, vector, [hit.score for hit in hits]))
+    yield {
+        "metric": "slb_hit_time", "unit": "us", "rows": len(store), "stream": "near", "mode": "approximate", "exact": False,
+        "kind": "approximate", "cache": "cold", "atlas": float(np.median(times["atlas"])), "recall@10": float(np.mean(right)),
+        **latencies(times["approximate"]),
+    }  # fmt: skip
 
 
 def _paper(
@@ -232,6 +256,29 @@ def _paper(
             "metric": "slb_paper", "unit": "%", "value": 100 * served / len(vectors), "stream": stream, "tau": tau,
             "wrong": float(100 * wrong / served) if served else 0.0, "recall@10": float(np.mean(recalls)) if recalls else None,
         }  # fmt: skip
+
+
+def _sessions(store: aeon.Store, queries: NDArray[np.float32], count: int) -> Iterator[Result]:
+    """So many sessions that ask twice each; then the newest and the oldest thousand repeat what they asked."""
+    store.slb.clear()
+
+    def ask(n: int, turn: int) -> list[aeon.Hit]:
+        return store.recall(queries[(2 * n + turn) % len(queries)], K, asked_in=f"person {n}", slb="certified")
+
+    before, times = status("VmRSS"), []
+    for n in range(count):
+        for turn in (0, 1):
+            start = time.perf_counter_ns()
+            ask(n, turn)
+            times.append((time.perf_counter_ns() - start) / 1e3)
+    stats, grown = store.slb.stats(), status("VmRSS") - before
+    newest = sum(ask(n, 1)[0].answered == "exact" for n in range(count - 1000, count))
+    oldest = sum(ask(n, 1)[0].answered == "exact" for n in range(1000))
+    yield {
+        "metric": "slb_sessions", "unit": "MiB", "value": stats["bytes"] / (1 << 20), "sessions": count,
+        "held": stats["sessions"], "most_mib": stats["bytes_max"] / (1 << 20), "grown_mib": grown / (1 << 20),
+        "newest_percent": newest / 10, "oldest_percent": oldest / 10, "recall_us": float(np.median(times)),
+    }  # fmt: skip
 
 
 def _threads(

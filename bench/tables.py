@@ -114,7 +114,8 @@ ROWS: dict[str, tuple[str, Callable[[Result], Words]]] = {
     "slb_hits": ("Asking in a conversation", _slb_hits),
     "slb_hit_time": ("Asking in a conversation", lambda r: (
         _slb(r, "a hit"),
-        f"{r['kind']}; the Atlas for the same queries {number(r['atlas'])} us: {r['value'] / r['atlas']:.2f}x",
+        f"{r['kind']}, {r['rows']:,} rows, cold; the Atlas for such queries {number(r['atlas'])} us: "
+        f"{r['value'] / r['atlas']:.2f}x",
     )),
     "slb_paper": ("Asking in a conversation", lambda r: (
         f"the paper's policy, {r['stream']} turns: answers given",
@@ -123,6 +124,12 @@ ROWS: dict[str, tuple[str, Callable[[Result], Words]]] = {
     )),
     "slb_threads": ("Asking in a conversation", lambda r: (
         f"`recall` from {r['threads']} threads", f"SLB {r['mode']}, {r['sessions']:,} sessions",
+    )),
+    "slb_sessions": ("Asking in a conversation", lambda r: (
+        f"the SLB of {r['sessions']:,} sessions",
+        f"two queries each, {number(r['recall_us'])} us a recall; {r['held']:,} are held, in {r['most_mib']:.0f} MiB; the "
+        f"process grew by {r['grown_mib']:.0f} MiB; {r['newest_percent']:.0f} % of the newest thousand are answered again, "
+        f"{r['oldest_percent']:.0f} % of the oldest",
     )),
     "open": ("Opening", lambda r: ("`aeon.open`", f"{r['rows']:,} rows x {r['dim']}, checkpointed")),
     "replay": ("Opening", lambda r: ("`aeon.open` with replay", f"{r['commits']:,} single commits in the log")),

@@ -121,17 +121,18 @@ class Rows:
     def entry(self, query: Any, m: int, stop: int, lsn: int = 0) -> tuple[Any, Any]:
         best = self.exact(query, m, stop, lsn)
         candidates, old = np.array([row for _, row in best], np.int64), np.array([s for s, _ in best], np.float32)
+        scales = self.scales[candidates]
         center, scale = self.prepared(query)
         lengths = np.linalg.norm(self.codes[:stop].astype(np.float64) * self.scales[:stop, None], axis=1)
         outside = -np.inf if len(best) < m else float(old[-1])
         values = {
             "center": center.ctypes.data, "candidates": candidates.ctypes.data, "old_scores": old.ctypes.data,
-            "count": len(best), "rows": stop,
+            "scales": scales.ctypes.data, "count": len(best), "rows": stop,
         }  # fmt: skip
         packed = np.array([values.get(name, 0) for name in ENTRY_FIELDS], np.int64)
         for name, value in (("center_scale", scale), ("longest", lengths.max()), ("outside", outside), ("slack", 3e-6)):
             packed.view(np.float64)[ENTRY_FIELDS.index(name)] = value
-        return packed, (center, candidates, old)
+        return packed, (center, candidates, old, scales)
 
     def rescore(
         self, kernels: Any, entry: Any, query: Any, k: int, lsn: int, tau: float, depth: int, prove: bool

@@ -430,3 +430,43 @@ def test_threads_get_right_answers_while_the_store_changes(store: aeon.Store) ->
         assert found(store.recall(query, 3, asked_in=f"s{n}", slb="certified")) == found(
             store.recall(query, 3, exact=True)
         )
+
+
+def test_auto_dozes_where_nothing_repeats_and_wakes_when_it_does(store: aeon.Store) -> None:
+    """Counted: which queries are watched. The others are the Atlas's, and leave nothing behind."""
+    plain = RNG.standard_normal((2000, DIM)).astype(np.float32)
+    for n in range(1000):
+        store.recall(plain[n], asked_in=f"s{n % 7}", slb="auto")
+    answers = sum(len(session.answers) for session in store.slb._sessions.values())
+    watched = 0
+    for n in range(1000, 2000):
+        before = store.slb._sessions["one"].answers if "one" in store.slb._sessions else {}
+        known = set(before)
+        store.recall(plain[n], asked_in="one", slb="auto")
+        watched += set(store.slb._sessions["one"].answers) != known if "one" in store.slb._sessions else 0
+    assert watched <= 1000 if not hash("one") & slb._WATCHED else 40 <= watched <= 90
+    assert store.slb.stats()["atlas"] >= 1990 and answers > 0
+    for n in range(3):  # who asks for more than "auto" is always watched
+        assert kinds(store.recall(plain[n], asked_in="two", slb="certified")) == {"atlas"}
+        assert kinds(store.recall(plain[n], asked_in="two", slb="certified")) == {"exact"}
+    kinds_of_repeats = [kinds(store.recall(plain[n % 20], asked_in="three", slb="auto")) for n in range(1500)]
+    assert kinds_of_repeats[-200:].count({"exact"}) == 200
+    store.slb.clear()
+    store.recall(plain[0], asked_in="one", slb="auto")
+    assert kinds(store.recall(plain[0], asked_in="one", slb="auto")) == {"exact"}
+
+
+def test_queries_that_begin_alike_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
+    """An answer is found by the first bytes of its query, and given only to all of them."""
+    dim = 96
+    rows = RNG.standard_normal((500, dim)).astype(np.float32)
+    rows[:, : slb._KEY_BYTES // 4] = rows[0, : slb._KEY_BYTES // 4]
+    with aeon.open(tmp_path / "alike.aeon", dim, durability="off") as opened:
+        opened.remember_many(["text"] * 500, rows)
+        for n in (3, 4, 3, 4, 5):
+            hits = opened.recall(rows[n], asked_in="s", slb="certified")
+            assert hits[0].id == n + 1 and kinds(hits) == {"atlas"}
+        hits = opened.recall(rows[5], asked_in="s", slb="certified")
+        assert hits[0].id == 6 and kinds(hits) == {"exact"}
+        nearest = opened.slb.lookup("s", rows[5], 0.99)
+        assert nearest is not None and nearest.ids[0] == 6
