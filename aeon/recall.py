@@ -374,7 +374,7 @@ def _satisfied(view: View, where: Where, first: int) -> NDArray[np.bool_] | None
         runs = [at + np.flatnonzero(run["flags"] & OpFlag.METADATA) for at, run in engine.trace.columns(stop, start)]
         return np.concatenate(runs) if runs else np.empty(0, np.int64)
 
-    return engine.fields.mask(where, first, view.events, with_metadata, lambda index: engine.extra(index).metadata)
+    return engine.fields.mask(where, first, view.events, with_metadata, engine.metadata_of)
 
 
 def _namespaces(view: View, filters: Filters) -> NDArray[np.uint32] | None:

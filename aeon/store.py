@@ -526,7 +526,7 @@ class Store(Consolidation):
             session nothing is cached. `Hit.answered` says what answered.
 
         Filters apply before ranking. `Hit.score` is the cosine; equal scores come in the order they were remembered.
-        The first `where` that few memories satisfy reads the metadata of all once (some 6 us each), in this process.
+        The first `where` that few memories satisfy reads the metadata of all once (some 2 us each), in this process.
         Raises InvalidInputError, DimensionError, FilterError, EmbedderMissingError. Cost: tens of microseconds
         through the index; linear in the candidates where they are few or the store is small.
         """

@@ -34,10 +34,13 @@ def numbers(hits: list[aeon.Hit]) -> list[int]:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Indexes of the memories whose names and metadata are decoded."""
+    """Indexes of the memories whose metadata is decoded."""
     found: list[int] = []
-    extra = Engine.extra
+    extra, metadata_of = Engine.extra, Engine.metadata_of
     monkeypatch.setattr(Engine, "extra", lambda self, index: found.append(index) or extra(self, index))
+    monkeypatch.setattr(
+        Engine, "metadata_of", lambda self, indexes: found.extend(indexes.tolist()) or metadata_of(self, indexes)
+    )
     return found
 
 
