@@ -497,8 +497,8 @@ class Atlas(Rows):
 
     def encode_pages(
         self, snapshot: Snapshot, rows: int, moved: NDArray[np.int64], pause: Callable[[], None]
-    ) -> NDArray[np.uint8]:
-        """The content of a pages file, of what `snapshot` shows; see `page_file.encode_pages`."""
+    ) -> list[NDArray[np.uint8]]:
+        """The content of a pages file in parts, of what `snapshot` shows; see `page_file.encode_pages`."""
         return encode_pages(snapshot, padded_dim(self.dim), self._curve, rows, moved, pause)
 
     def take_over(self, old: Atlas, stopping: Callable[[], bool]) -> None:

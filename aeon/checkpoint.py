@@ -13,7 +13,7 @@ leaves the old generation and its log, or the new one:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -410,6 +410,17 @@ class _Writer:
 
     def write_tables(self, purging: bool) -> dict[FileKind, FileEntry]:
         """Write the tables that are derived from the arena."""
+        entries = {}
+        for kind, parts, count in self._tables(purging):
+            self._pause()
+            entries[kind] = write_table(
+                self._files, self._root, self._uuid, self._generation, kind,
+                [part if isinstance(part, bytes) else part.view(np.uint8).reshape(-1) for part in parts], count,
+            )  # fmt: skip
+        return entries
+
+    def _tables(self, purging: bool) -> Iterator[tuple[FileKind, Sequence[Any], int]]:
+        """Each table in parts, and how many records it has; large ones are made when they are written."""
         engine, frozen = self._engine, self._frozen
         self._pause()
         event_deaths = np.concatenate([self._deaths[: self._first], self._deaths[self._kept]])
@@ -424,31 +435,24 @@ class _Writer:
         ]
         fields = self._fields() if purging else None
         names = self._trace.names.pack(self._sessions, self._namespaces, branches, fields)
-        tables: list[tuple[FileKind, Any, int]] = [
-            (FileKind.EVENT_DEATHS, event_deaths.astype("<u8"), len(event_deaths)),
-            (FileKind.ROW_DEATHS, row_deaths.astype("<u8"), len(row_deaths)),
-            (FileKind.KEYS, keys, len(keys)),
-            (FileKind.NAMES, names, 1),
-            (FileKind.SESSIONS, sessions, len(sessions)),
-            (FileKind.POSTINGS, postings, len(postings)),
-        ]
+        yield FileKind.EVENT_DEATHS, [event_deaths.astype("<u8")], len(event_deaths)
+        yield FileKind.ROW_DEATHS, [row_deaths.astype("<u8")], len(row_deaths)
+        yield FileKind.KEYS, [keys], len(keys)
+        yield FileKind.NAMES, [names], 1
+        yield FileKind.SESSIONS, [sessions], len(sessions)
+        yield FileKind.POSTINGS, [postings], len(postings)
         if frozen.pages is not None:
             shown = np.where(self._row_deaths == 0, self._moved, -1) if self._compacting else self._moved
             indexed = int(np.count_nonzero(self._moved[: frozen.pages.rows] >= 0))
             pages = engine.atlas.encode_pages(frozen.pages, indexed, shown, self._pause)
-            tables.append((FileKind.PAGES, pages, len(pages)))
+            yield FileKind.PAGES, pages, sum(map(len, pages))
+            del pages
         blocks = engine.time_blocks.encode(engine.atlas, self._moved)
         if blocks is not None:
-            tables.append((FileKind.TIME_BLOCKS, blocks, len(blocks)))
-        tables += [(kind, table, len(table)) for kind, table in self._graph.items() if kind in _ALWAYS or len(table)]
-        entries = {}
-        for kind, content, count in tables:
-            self._pause()
-            entries[kind] = write_table(
-                self._files, self._root, self._uuid, self._generation, kind,
-                content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1), count,
-            )  # fmt: skip
-        return entries
+            yield FileKind.TIME_BLOCKS, [blocks], len(blocks)
+        for kind, table in self._graph.items():
+            if kind in _ALWAYS or len(table):
+                yield kind, [table], len(table)
 
     def _fields(self) -> Iterable[str]:
         """The metadata fields that the kept memories have."""

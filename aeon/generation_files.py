@@ -6,7 +6,7 @@ writes over them. A table's content is checksummed as a whole and verified when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,23 +121,28 @@ class MappedFile:
 
 
 def write_table(
-    files: FileSystem, root: str, uuid: bytes, generation: int, kind: FileKind, content: Buffer, count: int
+    files: FileSystem, root: str, uuid: bytes, generation: int, kind: FileKind, parts: Sequence[Buffer], count: int
 ) -> FileEntry:
-    """Write a table and sync it; its directory entry is synced by the caller."""
-    view = memoryview(content).cast("B") if len(content) else memoryview(b"")
+    """Write a table, whose content is given in parts, and sync it; its directory entry is synced by the caller."""
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
     record_bytes = RECORDS[kind].size if kind in RECORDS else 0
-    header = encode_header(kind, uuid, generation, count, record_bytes, dispatch.kernels.crc32c(view))
+    crc = 0
+    for view in views:
+        crc = dispatch.kernels.crc32c(view, crc)
+    header = encode_header(kind, uuid, generation, count, record_bytes, crc)
+    size = len(header) + sum(map(len, views))
     path = f"{generation_name(generation)}/{file_name(kind)}"
     file = files.open(f"{root}/{path}", create=True)
     try:
-        file.allocate(0, len(header) + len(view))  # NoSpaceError before anything is written
-        write_fully(file, header, 0)
-        if len(view):
-            write_fully(file, view, len(header))
+        file.allocate(0, size)  # NoSpaceError before anything is written
+        at = 0
+        for view in (memoryview(header), *views):
+            write_fully(file, view, at)
+            at += len(view)
         file.fsync()
     finally:
         file.close()
-    return FileEntry(path, len(header) + len(view), count)
+    return FileEntry(path, size, count)
 
 
 class ArenaWriter:

@@ -29,8 +29,8 @@ def encode_pages(
     rows: int,
     moved: NDArray[np.int64],
     pause: Callable[[], None] = lambda: None,
-) -> NDArray[np.uint8]:
-    """Return the content of a pages file: uint8[n]. The index may go on changing meanwhile.
+) -> list[NDArray[np.uint8]]:
+    """Return the content of a pages file in parts, uint8[n] each. The index may go on changing meanwhile.
 
     dim : of the sketches. rows : new number of the first row that is in no page.
     moved : int64[m], the new numbers of the rows below `snapshot.rows`, increasing; -1 = the row is left out, and out of its
@@ -56,7 +56,7 @@ def encode_pages(
         records.view(np.uint8), _padding(records.nbytes), groups.codes.view(np.uint8), pages.codes.view(np.uint8),
         groups.content.view(np.uint8), pages.content.view(np.uint8),
     ]  # fmt: skip
-    return np.concatenate([part.reshape(-1) for part in parts])
+    return [part.reshape(-1) for part in parts]
 
 
 def _padding(end: int) -> NDArray[np.uint8]:

@@ -281,7 +281,7 @@ class _Writer:
         return {
             kind: write_table(
                 self._files, self._root, self._manifest.uuid, _GENERATION, kind,
-                content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1), count,
+                [content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1)], count,
             )
             for kind, content, count in tables
         }  # fmt: skip

@@ -267,7 +267,7 @@ def reloaded(index: PageIndex, source: RowsInMemory, content: NDArray[np.uint8])
 def test_pages_come_back_as_they_were_and_go_on_growing() -> None:
     vectors = directions(6000, 40)
     index, source = make(vectors, 3000)
-    content = encode_pages(index.snapshot, index.dim, CURVE, 3000, np.arange(3000))
+    content = np.concatenate(encode_pages(index.snapshot, index.dim, CURVE, 3000, np.arange(3000)))
     assert decode_pages(content).curve == CURVE and decode_pages(content).rows == 3000
     again = reloaded(index, source, content)
     assert again.verify() == [] and again.snapshot.pages == index.snapshot.pages
@@ -282,7 +282,7 @@ def test_a_curve_without_spreads_looks_at_as_many_pages_for_every_query() -> Non
     """As files have it that were written before there were spreads, and whatever else is no spread."""
     index, _ = make(directions(300, 40))
     for nonsense in (0.0, -1.0, np.nan):
-        content = encode_pages(index.snapshot, index.dim, CURVE, 300, np.arange(300)).copy()
+        content = np.concatenate(encode_pages(index.snapshot, index.dim, CURVE, 300, np.arange(300)))
         points = content[PAGES_HEADER.size : PAGES_HEADER.size + 3 * CURVE_POINT.size].view(CURVE_POINT.dtype)
         points["spread"] = nonsense
         found = decode_pages(content).curve
@@ -296,7 +296,7 @@ def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:
     kept[::3] = False
     source.died[2000:][~kept] = 5
     moved = np.concatenate([np.arange(2000), np.where(kept, 2000 + np.cumsum(kept) - 1, -1)])
-    content = encode_pages(index.snapshot, index.dim, UNMEASURED, int((moved >= 0).sum()), moved)
+    content = np.concatenate(encode_pages(index.snapshot, index.dim, UNMEASURED, int((moved >= 0).sum()), moved))
     assert decode_pages(content).curve is None
     order = np.concatenate([np.arange(2000), 2000 + np.flatnonzero(kept)])
     fewer = RowsInMemory(vectors[order])
@@ -307,13 +307,15 @@ def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:
 
 def test_an_empty_index_has_a_file() -> None:
     index, source = make(directions(10, 40), 0)
-    again = reloaded(index, source, encode_pages(index.snapshot, index.dim, UNMEASURED, 0, np.empty(0, np.int64)))
+    again = reloaded(
+        index, source, np.concatenate(encode_pages(index.snapshot, index.dim, UNMEASURED, 0, np.empty(0, np.int64)))
+    )
     assert again.snapshot.pages == 0 and again.verify() == []
 
 
 def test_what_is_no_pages_file_is_refused() -> None:
     index, _ = make(directions(200, 40))
-    content = encode_pages(index.snapshot, index.dim, CURVE, 200, np.arange(200))
+    content = np.concatenate(encode_pages(index.snapshot, index.dim, CURVE, 200, np.arange(200)))
     for damaged in (content[:10], content[:-1], np.concatenate([content, content[:1]])):
         with pytest.raises(ValueError):
             decode_pages(damaged)
