@@ -25,16 +25,23 @@ GRAPH = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # beams of a graph se
 
 
 def add_aeon(contest: Contest) -> None:
-    """The store's Atlas; targets are given to it, and it finds the effort by itself."""
-    import aeon
+    """The store's Atlas; targets are given to it, and it finds the effort by itself. INT8 rows, and float32 ones."""
     from aeon_native import dispatch
 
     dispatch.start()
     dispatch.wait()
+    for kept_as, name in (("int8", "aeon"), ("float32", "aeon, float32 rows")):
+        _add_aeon(contest, kept_as, name)
+
+
+def _add_aeon(contest: Contest, kept_as: Any, name: str) -> None:
+    import aeon
+
     folder = tempfile.TemporaryDirectory()
-    store = aeon.open(Path(folder.name) / "store", contest.base.shape[1], durability="off", checkpoint_log_bytes=0)
+    path, dim = Path(folder.name) / "store", contest.base.shape[1]
+    store = aeon.open(path, dim, rows=kept_as, durability="off", checkpoint_log_bytes=0)
     contest.keep += [store.close, folder.cleanup]
-    with contest.building("aeon"):
+    with contest.building(name):
         for at in range(0, len(contest.base), 2000):
             part = contest.base[at : at + 2000]
             store.remember_many([""] * len(part), part)
@@ -49,12 +56,12 @@ def add_aeon(contest: Contest) -> None:
     options: dict[str, Any] = {"rows": view.rows, "lsn": view.lsn}
     for target in OWN_TARGETS:
         contest.add(
-            "aeon", f"recall_target={target}",
+            name, f"recall_target={target}",
             lambda query, t=target: store.atlas.search(query, K, recall_target=t)[0][0].astype(np.int64) - 1,
         )  # fmt: skip
         if contest.inner:
             contest.add(
-                "aeon, inner call", f"recall_target={target}",
+                f"{name}, inner call", f"recall_target={target}",
                 lambda query, t=target: (
                     atlas.search_ids(query[None], K, recall_target=t, **options)[0][0].astype(np.int64) - 1
                 ),

@@ -125,7 +125,7 @@ def _draw_engines(figure: Any, engines: list[Result]) -> None:
         lines[name] = [max(1 - r["recall@10"], 5e-4) for r in mine], [r["value"] for r in mine]
     names = sorted(lines, key=lambda name: lines[name][1][-1])
     for n, name in enumerate(names):
-        own = name == "aeon"
+        own = name.startswith("aeon")
         color = AEON if own else GREYS[n % 2]
         axes.plot(*lines[name], "o-", color=color, lw=2.4 if own else 1.1, ms=4 if own else 2.6, zorder=3 if own else 2)
     axes.set(xscale="log", yscale="log")
@@ -139,7 +139,7 @@ def _draw_engines(figure: Any, engines: list[Result]) -> None:
     ends = _spread([float(np.log10(lines[name][1][-1])) for name in names], _label_step(axes, figure))
     leader = {"arrowstyle": "-", "lw": 0.6, "ls": (0, (1, 3)), "shrinkA": 2, "shrinkB": 3}
     for name, place in zip(names, ends, strict=True):
-        own = name == "aeon"
+        own = name.startswith("aeon")
         axes.annotate(
             name, (lines[name][0][-1], lines[name][1][-1]), (1.02, 10**place), textcoords=axes.get_yaxis_transform(),
             color=AEON if own else GREYS[0], fontsize=9, fontweight="bold" if own else "normal", va="center",
