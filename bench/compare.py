@@ -78,7 +78,7 @@ class Contest:
         self.settings.append(Setting(engine, setting, search, prepare))
 
     def look(self, one: Setting) -> None:
-        """recall@10 of a setting, and roughly its time: over fewer queries if it is slow, and when it has answered them before."""
+        """recall@10 of a setting, and roughly its time for queries it has answered before: fewer of them if it is slow."""
         one.prepare()
         start = time.perf_counter()
         for query in self.queries[:3]:
