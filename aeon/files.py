@@ -249,8 +249,8 @@ class OsFile:
             os.close(fd)
 
     def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        if getattr(self, "_fd", -1) >= 0:  # Ctrl-C may have come before it was there
+            self.close()
 
 
 def let_go(mapping: Buffer, start: int, stop: int) -> None:

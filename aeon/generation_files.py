@@ -6,7 +6,8 @@ writes over them. A table's content is checksummed as a whole and verified when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,10 @@ class MappedFile:
             buffer = file.map(entry.bytes, private=private)
         finally:
             file.close()
+        try:
+            self.alive: Callable[[], Any] = weakref.ref(buffer)  # None when nothing refers to the mapping any more
+        except TypeError:  # a file system in memory maps nothing
+            self.alive = lambda: None
         header = FILE_HEADER.unpack_from(buffer)
         magic, version, number, owner, count, _, self.record_bytes, self._content_crc, _, crc = header
         if dispatch.kernels.crc32c(bytes(buffer[: FILE_HEADER.size - 4])) != crc or magic != FILE_MAGIC:

@@ -31,7 +31,7 @@ class Options:
     compact_share : a compaction runs by itself when so much of what a generation holds was forgotten, 0 to 1; 0 = only when
         asked for. It reads and writes what is alive, so half as much costs as much as the log did.
     ttl : by namespace, how many seconds after its timestamp a memory is forgotten by the next sweep; a namespace stands for
-        those below it too, () for all. `remember(ttl=...)` does the same for one memory.
+        those below it too, () for all. `remember(ttl=...)` does the same for one memory. Of several the shortest counts.
     max_bytes : a sweep forgets the oldest memories until a generation of the rest takes no more than this; 0 = no limit.
     keep_versions : False: a sweep forgets versions that an upsert replaced. They stay readable by id until then.
     background : generations are written by a thread of their own, beside writers; False = by the commit that made one due.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aeon import reading
 from aeon.atlas_view import AtlasView
 from aeon.engine import Engine, View, find
-from aeon.errors import ClosedError
+from aeon.errors import ClosedError, InvalidInputError
 from aeon.intake import check_id
 from aeon.recall import Effort
 from aeon.results import Hit, Memory
@@ -92,7 +92,9 @@ class Pin:
         return AtlasView(_Held(self._view, self._store._effort))
 
     def recall(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
-        """See `Store.recall`."""
+        """See `Store.recall`; a pin is a snapshot already, so there is no `as_of`."""
+        if "as_of" in options:
+            raise InvalidInputError("a pin shows one commit: ask store.recall(as_of=...) for another")
         return self._store._recall(self._view, query, k, **options)
 
     def get(self, id_: int) -> Memory:
@@ -140,6 +142,7 @@ class Pin:
         self._engine = None
 
     def __enter__(self) -> Pin:
+        _ = self._view  # ClosedError
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -71,12 +71,15 @@ class Filters:
 NO_FILTERS = Filters()
 
 
-def require_known_fields(view: View, where: Where) -> None:
-    """Raise FilterError if `where` names a field that no memory has ever had; an empty store knows no field to miss."""
+def require_known_fields(view: View, where: Where, *, all_fields: bool = False) -> None:
+    """Raise FilterError if `where` needs a field that no memory has ever had; an empty store knows no field to miss.
+
+    all_fields : also if it only names one, as `$ne` and `$exists: false` do, which all memories satisfy then.
+    """
     known = view.engine.trace.names.fields
     if not view.events or len(known) > FIELDS_MAX:
         return
-    for field in sorted(where.required_fields - known):
+    for field in sorted((where.fields if all_fields else where.required_fields) - known):
         near = difflib.get_close_matches(field, list(known), 1)  # a copy: a writer may add a name meanwhile
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise FilterError(

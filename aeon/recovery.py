@@ -14,7 +14,7 @@ from aeon import manifest as manifests
 from aeon.engine import Engine
 from aeon.errors import CorruptionError
 from aeon.files import FileSystem, read_whole
-from aeon.format import SEGMENT_HEADER, generation_name, segment_name
+from aeon.format import FRAME, SEGMENT_HEADER, generation_name, segment_name
 from aeon.manifest import MANIFEST_NAME, Manifest
 from aeon.wal import (
     LogPosition,
@@ -81,6 +81,24 @@ def read_engine(files: FileSystem, root: str) -> tuple[Engine, Replayed]:
     raise CorruptionError(
         f"{root}/{MANIFEST_NAME}", 0, expected="a store at rest", found=f"{_READ_ATTEMPTS} checkpoints"
     )
+
+
+def is_newest(files: FileSystem, root: str, manifest: Manifest, replayed: Replayed) -> bool:
+    """Whether nothing was committed since the log was replayed: the same MANIFEST, and no frame where the log ended."""
+    try:
+        if manifests.load(files, root) != manifest:
+            return False
+        position = replayed.position
+        directory = f"{root}/wal"
+        if list_segments(files, directory)[-1] != position.segment:
+            return False
+        file = files.open(f"{directory}/{segment_name(position.segment)}")
+    except (FileNotFoundError, CorruptionError, IndexError):  # the writer is at work: reading all anew finds out
+        return False
+    try:
+        return not any(file.pread(FRAME.size, position.offset))
+    finally:
+        file.close()
 
 
 def replay(files: FileSystem, root: str, engine: Engine) -> Replayed:
@@ -239,9 +257,13 @@ def cut_torn_tail(files: FileSystem, root: str, manifest: Manifest, replayed: Re
 
 
 def remove_leftovers(files: FileSystem, root: str, engine: Engine) -> list[str]:
-    """Delete what an interrupted checkpoint left: files that neither the manifest nor the log refers to."""
+    """Delete what an interrupted checkpoint left: files that neither the manifest nor the log refers to.
+
+    What the MANIFEST on disk names stays, whatever the caller takes for the newest generation.
+    """
     manifest = engine.manifest
-    keep = {entry.path for entry in manifest.files.values()}
+    both = manifest, manifests.load(files, root)
+    keep = {entry.path for each in both for entry in each.files.values()}
     if engine.blobs.ahead_end and not manifest.files:
         keep.add(f"{generation_name(manifest.generation + 1)}/blobs.arena")
     removed = []
@@ -258,7 +280,7 @@ def remove_leftovers(files: FileSystem, root: str, engine: Engine) -> list[str]:
             if len(stale) == len(names):
                 files.rmdir(f"{root}/{name}")
     for number in list_segments(files, f"{root}/wal"):
-        if number < manifest.segment:
+        if number < min(each.segment for each in both):
             files.unlink(f"{root}/wal/{segment_name(number)}")
             removed.append(f"wal/{segment_name(number)}")
     return removed

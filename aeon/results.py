@@ -281,8 +281,8 @@ class CompactReport:
     pauses : seconds for which writers could not commit, at the freeze and at the swap.
     files_removed : files of the old generation, and log segments, that were deleted.
     purged : nothing that was forgotten before the call is in any file of the store.
-    held_by_readers : results, pins or searches of this process still map the old generation: the system gives its blocks
-        back when the last of them is gone. (Other processes may hold it as well until they `refresh`.)
+    held_by_readers : results, pins, arrays or searches of this process still map files of older generations: the system gives
+        their blocks back when the last of them is gone. (Other processes may hold them as well until they `refresh`.)
     """
 
     generation: int

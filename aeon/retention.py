@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeon.columns import CHUNK_RECORDS
-from aeon.engine import View, alive_mask, deaths_in
+from aeon.engine import View, deaths_in
 from aeon.format import BLOB, DEATH, EVENT, POSTING, ROW, SUPERSEDED, OpFlag
 from aeon.options import Options
 
@@ -31,11 +31,11 @@ def overdue(view: View, options: Options, now: int) -> list[int]:
     readable = (deaths == 0) | (deaths >= SUPERSEDED)
     gone = np.zeros(view.events, bool)
     for indexes in _chunks(view):
-        current = alive_mask(view, indexes)
+        there = readable[indexes]  # replaced versions too: their text is as old
         if not options.keep_versions:
             gone[indexes] |= deaths[indexes] >= SUPERSEDED
         flags = trace.take(indexes, "flags")
-        for index in indexes[current & ((flags & OpFlag.EXPIRES) != 0)].tolist():
+        for index in indexes[there & ((flags & OpFlag.EXPIRES) != 0)].tolist():
             expires = view.engine.extra(index).expires
             gone[index] |= expires is not None and expires <= now
         if options.ttl:
@@ -44,7 +44,7 @@ def overdue(view: View, options: Options, now: int) -> list[int]:
                 prefix = tuple(namespace)
                 numbers = [n for n, parts in enumerate(list(trace.names.namespaces)) if parts[: len(prefix)] == prefix]
                 old = times <= now - int(seconds * 1e6)
-                gone[indexes] |= current & old & np.isin(namespaces, np.array(numbers, np.uint32))
+                gone[indexes] |= there & old & np.isin(namespaces, np.array(numbers, np.uint32))
     if options.max_bytes:
         _keep_within(view, options.max_bytes, readable & ~gone, gone)
     chosen = np.flatnonzero(gone & readable)

@@ -39,7 +39,7 @@ from aeon.operations import encode_extra, encode_forget, encode_remember
 from aeon.options import Options, SlbMode, check_recall_target, check_slb
 from aeon.pin import Pin
 from aeon.recall import Effort, Filters, current_events, recall, require_known_fields, select_alive
-from aeon.recovery import Recovery, read_engine
+from aeon.recovery import Recovery, Replayed, is_newest, read_engine
 from aeon.results import BackupReport, CheckReport, CompactReport, Hit, Memory, SessionInfo, Stats
 from aeon.rows import as_vectors
 from aeon.salience import Salience
@@ -87,6 +87,7 @@ class Store(Consolidation):
         self._efforts = tuple(Effort(exact, options.recall_target) for exact in (False, True))
         self._salience = Salience(files, root, engine.manifest.uuid)
         self._upkeep = Upkeep()
+        self._replayed: Replayed | None = None  # how far the log was read by the last `refresh`
         self.recovery = recovery
         self.slb = Slb(self._view, engine.atlas.dim, bytes_max=options.slb_bytes_max, shared=options.slb_shared)
         if engine.view.rows >= KERNELS_FROM_ROWS:
@@ -442,7 +443,11 @@ class Store(Consolidation):
         session: str | Sequence[str] | None = None,
         namespace: Sequence[str] | None = None,
     ) -> int:
-        """Forget memories by id, or all that match the filters; return how many there were, older versions not counted.
+        """Forget memories by id, or all current ones that match the filters; return how many, older versions not counted.
+
+        Filters look at current memories. An older version that matches while its successor does not (its key moved to another
+        session, say) stays: `history_of` shows it, and its id forgets it. A filter that names a field no memory ever had
+        raises FilterError, also under `$ne`, `$not` or `$exists`.
 
         They leave search, history and `get` at once. With a memory go the versions it had replaced, and its edges; what was
         archived for a summary stays archived when that is forgotten (`undo` takes it back, `trace.archived` lists it). Its
@@ -464,7 +469,7 @@ class Store(Consolidation):
             view = self._view()
             trace = view.engine.trace
             if chosen is None:
-                self._require_known_fields(view, filters)
+                self._require_known_fields(view, filters, all_fields=True)  # one misspelt would be true of every memory
                 chosen = [trace.event(index).id for index in select_alive(view, filters)]
             else:
                 chosen = [id_ for id_ in chosen if self._is_forgettable(view, wal, id_)]
@@ -585,9 +590,9 @@ class Store(Consolidation):
         self._require_known_fields(view, filters)
         return filters
 
-    def _require_known_fields(self, view: View, filters: Filters) -> None:
+    def _require_known_fields(self, view: View, filters: Filters, *, all_fields: bool = False) -> None:
         if filters.where is not None and self._options.unknown_fields == "error":
-            require_known_fields(view, filters.where)
+            require_known_fields(view, filters.where, all_fields=all_fields)
 
     def _effort(self, exact: bool, recall_target: float | None) -> Effort:
         if recall_target is None:
@@ -747,12 +752,17 @@ class Store(Consolidation):
             raise InvalidInputError(f"{what} cannot run inside a transaction")
 
     def refresh(self) -> int:
-        """Follow the writer: show what was committed since this read-only store was opened; return the LSN reached."""
+        """Follow the writer: show what was committed since this read-only store was opened; return the LSN reached.
+
+        Cost: some microseconds if there is nothing new, else that of opening: the log since the last checkpoint is read anew.
+        """
         self._view()
         if self._wal is None:
             with self._write_lock:
-                self._engine.atlas.stop_background()
-                self._engine, _ = read_engine(self._files, self._root)
+                engine, replayed = self._engine, self._replayed
+                if replayed is None or not is_newest(self._files, self._root, engine.manifest, replayed):
+                    engine.atlas.stop_background()
+                    self._engine, self._replayed = read_engine(self._files, self._root)
         return self._engine.view.lsn
 
     # -- inspection ---------------------------------------------------------------------------------------------

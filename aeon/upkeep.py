@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ _SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds o
 _BACKLOG = 4  # writers wait for a run under way when so many times the log that makes one due has come since
 
 
-_Done = tuple[weakref.ref[Engine], int, list[str]]  # the old engine, memories left out, files removed
+_Done = tuple[int, list[str]]  # memories left out, files removed
 
 
 class _GivenUp(Exception):
@@ -67,6 +67,9 @@ class Upkeep:
         self._paused_at = 0.0
         self._work_s = _WORK_S
         self._sweeping = False
+        self._mapped: list[
+            tuple[str, Callable[[], object]]
+        ] = []  # files of older generations: (path, whether it is mapped)
         self._pauses = [0.0, 0.0]  # seconds for which the last run held up writers, at the freeze and at the swap
         self.error = ""  # why the last run by itself ended without a generation
 
@@ -107,14 +110,20 @@ class Upkeep:
         self._sweep(store)
         with self._run_lock:
             before = _disk_bytes(store._engine)
-            old, gone, removed = self._run_again(store, compacting=True, purging=purge)
+            gone, removed = self._run_again(store, compacting=True, purging=purge)
             new = store._engine
             return CompactReport(
                 generation=new.manifest.generation, memories=new.manifest.files[FileKind.EVENTS].count, dropped=gone,
                 bytes_before=before, bytes_after=_disk_bytes(new), seconds=time.perf_counter() - begin,
                 pauses=(self._pauses[0], self._pauses[1]), files_removed=tuple(removed), purged=purge,
-                held_by_readers=old() is not None,
+                held_by_readers=self._is_held(new),
             )  # fmt: skip
+
+    def _is_held(self, engine: Engine) -> bool:
+        """Whether this process still maps a file of an older generation that is not `engine`'s too."""
+        paths = {entry.path for entry in engine.manifest.files.values()}
+        self._mapped = [(path, mapping) for path, mapping in self._mapped if mapping() is not None]
+        return any(path not in paths for path, _ in self._mapped)
 
     def run_if_due(self, store: Store) -> None:
         """Begin a checkpoint or a compaction if the log, or what was forgotten, has grown beyond the store's options."""
@@ -220,13 +229,15 @@ class Upkeep:
             self._work_s = max(_WORK_S, (self._paused_at - now) / 4)
 
     def _run(self, store: Store, *, compacting: bool, purging: bool) -> _Done:
-        """Carry out one run; returns (the old engine, how many memories were left out, which files were removed)."""
+        """Carry out one run; returns (how many memories were left out, which files were removed)."""
         wal = store._wal
         assert wal is not None
         counted = wal.bytes_since_checkpoint
         try:
             frozen, position = self._freeze(store, wal, rotate=purging)
             old = frozen.view.engine
+            if old is not store._engine:
+                raise _GivenUp("the state was rebuilt after an interrupt")
             gone = _forgotten(frozen)
             remove_leftovers(store._files, store._root, old)  # of a run that was given up and could not clear away
             manifest = write_generation(
@@ -253,6 +264,8 @@ class Upkeep:
             store._engine.atlas.start_index()
             removed = remove_leftovers(store._files, store._root, store._engine)
             store._save_salience()
+            self._mapped = [(path, mapping) for path, mapping in self._mapped if mapping() is not None]
+            self._mapped += [(file.entry.path, file.alive) for file in old.mapped.values()]
         except Exception as error:
             raise wal.poison(error) from error
         except BaseException:  # Ctrl-C: which MANIFEST holds is known once it is on disk
@@ -262,7 +275,7 @@ class Upkeep:
             raise
         finally:
             self._end()
-        return weakref.ref(old), gone, removed
+        return gone, removed
 
     def _end(self) -> None:
         self._catching_up = False
@@ -276,7 +289,7 @@ class Upkeep:
         Writers wait for the first alone: whoever applies the first commit behind it freezes the state, or this thread does.
         """
         with store._index_lock:
-            self._since = deque()
+            self._end()  # Ctrl-C may have kept the run before from ending, and its frozen state is not this one's
         wal.sync(wal.appended_lsn)
         wal.prepare_checkpoint()
         with store._write_lock:  # no text is being written ahead, and none is from here on

@@ -431,13 +431,18 @@ class Wal:
 
     def _use(self, number: int, file: File, crc: int, *, before_synced: bool) -> None:
         """Append to a new segment from now on; one before it that was not synced is, before a frame in the new one counts."""
-        if before_synced:
-            self._file.close()
-        else:
+        old = self._file
+        if not before_synced:
             with self._mutex:
-                self._unsynced = [*self._unsynced, self._file]
-        self._file, self.segment, self._seed = file, number, crc
+                self._unsynced = [*self._unsynced, old]
+        self._file, self.segment, self._seed = (
+            file,
+            number,
+            crc,
+        )  # no call from here on: Ctrl-C finds all of it or nothing
         self._offset = self._allocated = SEGMENT_HEADER.size
+        if before_synced:
+            old.close()
 
     def prepare_checkpoint(self) -> None:
         """Make the segment that `begin_checkpoint` begins, and sync its header and name, while others append to this one."""
@@ -458,6 +463,11 @@ class Wal:
             raise CapacityError(f"no space left on the device for {self._path(number)}") from error
         except Exception as error:
             raise self.poison(error) from error
+        except BaseException:  # Ctrl-C: what there is of the file is in the way of nobody (`create_segment`)
+            prepared, self._prepared = self._prepared, None
+            if prepared is not None and prepared.file is not None:
+                prepared.file.close()
+            raise
 
     def begin_checkpoint(self, *, rotate: bool = False) -> LogPosition:
         """Return where the log stands: what comes from there on is what a generation written now does not hold.
@@ -469,8 +479,8 @@ class Wal:
             self.require_healthy()
             prepared = self._prepared
             if prepared is not None and prepared.file is not None and prepared.lsn == self.appended_lsn:
+                self._prepared = None  # before it is used: nobody may discard a segment that is begun
                 self._use(prepared.segment, prepared.file, prepared.crc, before_synced=False)
-                self._prepared = None
             if rotate and self._offset > SEGMENT_HEADER.size:
                 self.discard_prepared()
                 self._rotate()
@@ -482,10 +492,10 @@ class Wal:
         prepared = self._prepared
         if prepared is None or prepared.file is None:
             return
+        self._prepared = None
         try:
             prepared.file.close()
             self._files.unlink(prepared.file.path)
-            self._prepared = None
         except Exception as error:
             raise self.poison(error) from error
 
@@ -505,9 +515,15 @@ class Wal:
 def create_segment(
     files: FileSystem, directory: str, uuid: bytes, number: int, first_lsn: int, first_id: int, *, previous_synced: bool
 ) -> int:
-    """Make a segment that survives a power cut, and return its header's checksum."""
+    """Make a segment that survives a power cut, and return its header's checksum.
+
+    A file of its name was left by a call that Ctrl-C ended, and holds no commit: nobody has begun it.
+    """
     data = encode_segment_header(uuid, number, first_lsn, first_id, previous_synced)
-    file = files.open(f"{directory}/{segment_name(number)}", create=True)
+    path = f"{directory}/{segment_name(number)}"
+    if files.exists(path):
+        files.unlink(path)
+    file = files.open(path, create=True)
     try:
         # Header, then the file, then its name: only afterwards may a commit be acknowledged into it.
         write_fully(file, data, 0)

@@ -23,6 +23,7 @@ import aeon
 from aeon import atlas, columns, recall, slb, store, trace
 from aeon import rows as rows_module
 from aeon.files import OsFile, OsFileSystem
+from aeon.where import compile_where
 
 DIM = 8
 POOL = np.random.default_rng(1).standard_normal((12, DIM)).astype(np.float32)
@@ -280,10 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _names_unknown(self, mapping: Any) -> bool:
         """Whether the store must refuse the filter; then it is tried, and it does."""
-        required = {"n": {"n"}, "tags": {"tags"}}.get(next(iter(mapping)), set())
-        if mapping == WHERES["no n"][0]:
-            required = set()
-        if not required - self.model.fields:
+        if not compile_where(mapping).fields - self.model.fields:
             return False
         if not self.model.readable():
             return True  # an empty store knows no field to miss, and a checkpoint is what empties it

@@ -398,3 +398,14 @@ def test_what_a_filter_chose_is_kept_and_grows(open_store: Callable[..., Store])
             old = [hit.id for hit in recall_at(views[0], query.astype(np.float32), 500, checked)]
             assert old == [id_ for id_ in found if id_ <= 30 * step]
         assert len(store._engine.atlas.selections) <= 8
+
+
+def test_forget_refuses_any_field_that_no_memory_had(tmp_path: Path) -> None:
+    with aeon.open(tmp_path / "agent.aeon") as store:
+        store.remember("a", metadata={"status": "keep"})
+        store.remember("b", metadata={"status": "drop"})
+        for where in ({"staus": {"$ne": "keep"}}, {"$not": {"staus": "keep"}}, {"staus": {"$exists": False}}):
+            with pytest.raises(aeon.FilterError, match="did you mean 'status'"):
+                store.forget(where=where)
+        assert len(store) == 2 and store.recall("a", where={"staus": {"$exists": False}})
+        assert store.forget(where={"status": {"$ne": "keep"}}) == 1

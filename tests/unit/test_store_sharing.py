@@ -371,3 +371,23 @@ def test_leaving_the_interpreter_with_an_open_store_is_quiet(path: Path) -> None
     run("import sys, aeon; store = aeon.open(sys.argv[1]); store.remember('a'); store.recall('a')", path)
     with aeon.open(path) as store:
         assert store.recall("a")[0].text == "a"
+
+
+def test_refreshing_without_news_reads_nothing_anew(tmp_path: Path) -> None:
+    path = tmp_path / "agent.aeon"
+    with aeon.open(path, segment_bytes_max=1 << 16, background=False) as writer:
+        writer.remember("one")
+        with aeon.open(path, read_only=True) as reader:
+            for change in (
+                lambda: writer.remember("two"),
+                lambda: writer.checkpoint(),
+                lambda: writer.remember("x" * 70_000),
+                lambda: [writer.remember("three"), writer.remember("four")],
+                lambda: writer.compact(),
+            ):
+                reader.refresh()
+                engine = reader._engine
+                assert reader.refresh() == writer.lsn and reader._engine is engine
+                change()
+                assert reader.refresh() == writer.lsn and reader._engine is not engine
+                assert [m.text for m in reader.history()] == [m.text for m in writer.history()]

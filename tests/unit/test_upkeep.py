@@ -369,3 +369,36 @@ def test_compactions_leave_no_descriptor_and_no_mapping_behind(store: aeon.Store
         del memory
         counts.append(held())
     assert counts[3] == counts[-1] and max(maps for _, maps in counts) < 40, counts
+
+
+def test_readers_of_any_older_generation_are_told(tmp_path: Path) -> None:
+    with aeon.open(tmp_path / "agent.aeon", 4, durability="off", background=False) as store:
+        ids = store.remember_many([f"text {n}" for n in range(50)], np.eye(4, dtype=np.float32)[np.arange(50) % 4])
+        store.compact()
+        pin = store.pin()
+        rows = pin.rows()
+        text = pin.text(ids[3])
+        del pin
+        store.remember("more", [1, 0, 0, 0])
+        store.checkpoint()  # a generation between
+        assert store.compact().held_by_readers
+        del rows
+        assert store.compact().held_by_readers, "a text is still out"
+        assert bytes(text) == b"text 3"
+        del text
+        assert not store.compact().held_by_readers
+
+
+def test_a_replaced_version_has_its_own_time_to_live(tmp_path: Path) -> None:
+    with aeon.open(tmp_path / "agent.aeon", ttl={("brief",): 3600}, background=False) as store:
+        secret = store.remember("CARD 1234", key="k", ttl=1e-6)
+        kept = store.remember("redacted", key="k")
+        old = store.remember("of the namespace", namespace=("brief",), key="k", timestamp=1)
+        new = store.remember("of it too", namespace=("brief",), key="k")
+        store.compact(purge=True)
+        for gone in (secret, old):
+            with pytest.raises(aeon.NotFoundError):
+                store.get(gone)
+        assert [store.get(id_).text for id_ in (kept, new)] == ["redacted", "of it too"]
+    for file in (tmp_path / "agent.aeon").rglob("*"):
+        assert not file.is_file() or b"CARD 1234" not in file.read_bytes()
