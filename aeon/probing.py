@@ -24,7 +24,10 @@ _PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512
 _COUNTS = (10, 100)  # results for which curves are measured; others lie between
 EPS0_ALL = 9.0  # no row or page is passed over
 _EPS0, _EPS0_HIGH, _HIGH = 1.9, 2.6, 0.98  # RaBitQ: 98 % of rows keep within 1.9 errors; high targets need the rest
-_MARGIN = 0.004  # of recall: what a sample of some hundred queries may be off by
+_MARGIN, _DEVIATION = (
+    0.004,
+    0.2,
+)  # of recall, at least; of one query's: half of what a sample's mean may be off by comes on top
 _FLAT = 0.002  # gained by half as many pages again: what is missing was looked at, and passed over
 
 _ROWS_ARE_EASIER = 0.45  # of what may be missed: dialogue queries miss that much more than rows asked as queries
@@ -78,7 +81,8 @@ class Curve:
         return self.spreads[at - 1] + share * (self.spreads[at] - self.spreads[at - 1])
 
     def _one(self, target: float, count: int) -> float:
-        margin = min(_MARGIN, (1 - target) / 3) if self.real else _ROWS_ARE_EASIER * (1 - target)
+        unsure = max(_MARGIN, 0.5 * _DEVIATION / math.sqrt(max(1, self.queries)))
+        margin = min(unsure, (1 - target) / 3) if self.real else _ROWS_ARE_EASIER * (1 - target)
         wanted = min(target + margin, 0.9995)
         recalls = self.recalls[count]
         for at, recall in enumerate(recalls):

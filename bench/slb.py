@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import aeon
 from bench import data
-from bench.common import Bench, Result, latencies
+from bench.common import Bench, Result, latencies, learn
 from bench.load import status
 
 K, BLEND = 10, 8  # results; turns of a blended query
@@ -57,10 +57,7 @@ def slb(bench: Bench) -> Iterator[Result]:
         for at in range(0, len(base), 4096):
             store.remember_many(texts[at : at + 4096], base[at : at + 4096])
         store.atlas.settle()
-        for query in queries[: bench.size(1500, 200)]:  # so that the curve is measured before anything is timed
-            store.recall(query, K)
-        store.atlas.settle()
-        time.sleep(bench.size(3, 0))
+        learn(store, queries)
         yield from _never_slower(store, queries[: bench.size(6000, 300)], names)
         yield from _repeats(store, queries, bench.size(6000, 500))
         count = bench.size(1500, 100)
