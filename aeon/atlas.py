@@ -550,9 +550,10 @@ class Atlas(Rows):
     def _calibrate_with(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
         """Measure recall against exact search, on recent queries or else on rows of the store."""
         rows = index.rows
-        count = min(_CALIBRATION_QUERIES, max(96, _CALIBRATION_BYTES // max(1, rows * self.stride)))
         kept = list(self._kept)
         real = len(kept) >= _REAL_QUERIES_MIN
+        most = _CALIBRATION_BYTES if real else _CALIBRATION_BYTES // 16  # the first time a new index waits for it
+        count = min(_CALIBRATION_QUERIES, max(96, most // max(1, rows * self.stride)))
         if real:
             queries = np.stack(random.sample(kept, min(count, len(kept))))
         else:
