@@ -66,6 +66,13 @@ class View(NamedTuple):
 _new_view: Any = tuple.__new__  # every search takes a view, and View(...) costs twice as much
 
 
+def view_of(engine: Engine, published: tuple[int, int, int]) -> View:
+    """The view of what an engine had published."""
+    events, rows, lsn = published
+    view: View = _new_view(View, (engine, events, rows, lsn))
+    return view
+
+
 class Frozen(NamedTuple):
     """Everything a generation is written from: a view, and the counts of what carries no LSN. Others may go on writing.
 

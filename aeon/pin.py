@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aeon import reading
 from aeon.atlas_view import AtlasView
-from aeon.engine import Engine, View, find
+from aeon.engine import Engine, View, find, view_of
 from aeon.errors import ClosedError, InvalidInputError
 from aeon.intake import check_id
 from aeon.recall import Effort
@@ -79,7 +79,7 @@ class Pin:
         engine = self._engine
         if engine is None:
             raise ClosedError("this pin was closed")
-        return View(engine, *self._published)
+        return view_of(engine, self._published)
 
     @property
     def lsn(self) -> int:

@@ -103,10 +103,14 @@ def test_targets_hold_on_long_chats(data_folder: Path, tmp_path: Path) -> None:
     """LoCoMo is small: five conversations, repeated with noise until there is an index."""
     turns, questions = unit(data_folder / "locomo" / "turns.npy"), unit(data_folder / "locomo" / "questions.npy")
     rng = np.random.default_rng(3)
-    noisy = [turns + np.float32(0.02) * rng.standard_normal(turns.shape, np.float32) for _ in range(4)]
-    with aeon.open(tmp_path / "store", turns.shape[1], durability="off") as store:
-        fill(store, np.concatenate(noisy))
-        assert store._engine.atlas.settle(120)
-        ask(store, np.concatenate([questions[500:], questions[500:], questions[500:]])[:1200])
-        for target in (0.9, 0.95, 0.99):
-            assert recall_of(store, questions[:500], target) >= target - ALLOWED, target
+    noisy = np.concatenate([turns + np.float32(0.02) * rng.standard_normal(turns.shape, np.float32) for _ in range(4)])
+    recalls: dict[float, list[float]] = {0.9: [], 0.95: [], 0.99: []}
+    for n in range(4):  # pages are made at random, and what 500 questions find through them varies by 0.01
+        with aeon.open(tmp_path / f"store {n}", turns.shape[1], durability="off") as store:
+            fill(store, noisy)
+            assert store._engine.atlas.settle(120)
+            ask(store, np.concatenate([questions[500:], questions[500:], questions[500:]])[:1200])
+            for target, found in recalls.items():
+                found.append(recall_of(store, questions[:500], target))
+    for target, found in recalls.items():
+        assert np.mean(found) >= target - ALLOWED, (target, found)
