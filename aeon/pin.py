@@ -37,7 +37,11 @@ class RowBlock:
     def __init__(
         self, ids: NDArray[np.uint64], codes: NDArray[Any], scales: NDArray[np.float32], died: NDArray[Any], lsn: int
     ) -> None:
-        self.ids, self.codes, self.scales, self._died, self._lsn = ids, codes, scales, died, lsn
+        self.ids = ids
+        self.codes = codes
+        self.scales = scales
+        self._died = died
+        self._lsn = lsn
 
     @property
     def alive(self) -> NDArray[np.bool_]:
@@ -134,8 +138,8 @@ class Pin:
 
         Not copied and not verified. Cost: under a microsecond for a generation, however large.
         """
-        view = self._view
-        return [RowBlock(*arrays, view.lsn) for arrays in view.engine.atlas.blocks(view.rows)]
+        engine, _, rows, lsn = self._view
+        return [RowBlock(ids, codes, scales, died, lsn) for ids, codes, scales, died in engine.atlas.blocks(rows)]
 
     def close(self) -> None:
         """Let go; calling it again does nothing."""
