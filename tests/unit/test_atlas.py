@@ -229,9 +229,9 @@ def test_deletes_and_upserts_leave_search_at_once(filled: Store) -> None:
 def test_old_views_see_what_they_saw(filled: Store) -> None:
     view = filled._view()
     query = clustered(1, 3)[0]
-    before = view.engine.atlas.search(query, 10, rows=view.rows, lsn=view.lsn)[0].tolist()
+    before = view.engine.atlas.search(query, 10, rows=view.rows, lsn=view.lsn, recall_target=0.999)[0].tolist()
     fill(filled, np.repeat(query[None], 300, axis=0))
-    assert view.engine.atlas.search(query, 10, rows=view.rows, lsn=view.lsn)[0].tolist() == before
+    assert view.engine.atlas.search(query, 10, rows=view.rows, lsn=view.lsn, recall_target=0.999)[0].tolist() == before
 
 
 def test_a_checkpoint_keeps_the_index(filled: Store, open_store: Callable[..., Store]) -> None:
