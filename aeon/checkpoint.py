@@ -479,7 +479,11 @@ class _Writer:
 
     @cached_property
     def _graph(self) -> dict[FileKind, NDArray[Any]]:
-        """The tables of the graph. An edge stands there if both its ends can still be read: it lives and dies with them."""
+        """The tables of the graph. An edge stands there if both its ends can still be read: it lives and dies with them.
+
+        A compaction leaves out the links that were ended, and the times that memories were archived and restored again: it
+        is the only thing that ever would. Recall as of an LSN before such a restore is not to be had from then on.
+        """
         graph, lsn, next_id = self._trace.graph, self._frozen.view.lsn, self._frozen.next_id
         runs = [run["id"] for _, run in self._trace.events.runs(self._frozen.view.events)]
         ids = np.concatenate([*runs, np.empty(0, np.uint64)])[self._readable]
@@ -488,6 +492,11 @@ class _Writer:
             for table in (graph.all_edges(next_id), graph.all_links(lsn), graph.all_reverse(lsn, next_id))
         )
         archived = graph.all_archived(lsn)
+        if self._compacting:
+            links, reverse = links[links["ended"] == 0], reverse[reverse["ended"] == 0]
+            over = archived["restored"] != 0
+            self.history_from = max(self.history_from, int(archived["restored"][over].max(initial=0)))
+            archived = archived[~over]
         return {
             FileKind.EDGES: edges, FileKind.REVERSE: reverse, FileKind.LINKS: links,
             FileKind.ARCHIVED: archived[_among(archived["id"], ids)],

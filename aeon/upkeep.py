@@ -67,9 +67,7 @@ class Upkeep:
         self._paused_at = 0.0
         self._work_s = _WORK_S
         self._sweeping = False
-        self._mapped: list[
-            tuple[str, Callable[[], object]]
-        ] = []  # files of older generations: (path, whether it is mapped)
+        self._mapped: list[tuple[str, Callable[[], object]]] = []  # (path, alive) of files of older generations
         self._pauses = [0.0, 0.0]  # seconds for which the last run held up writers, at the freeze and at the swap
         self.error = ""  # why the last run by itself ended without a generation
 

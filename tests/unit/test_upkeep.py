@@ -402,3 +402,35 @@ def test_a_replaced_version_has_its_own_time_to_live(tmp_path: Path) -> None:
         assert [store.get(id_).text for id_ in (kept, new)] == ["redacted", "of it too"]
     for file in (tmp_path / "agent.aeon").rglob("*"):
         assert not file.is_file() or b"CARD 1234" not in file.read_bytes()
+
+
+def test_a_compaction_leaves_out_links_and_archives_that_are_over(tmp_path: Path) -> None:
+    path = tmp_path / "agent.aeon"
+    with aeon.open(path, 4, durability="off", background=False) as store:
+        a, b, c = store.remember_many(["a", "b", "c"], np.eye(4, dtype=np.float32)[:3])
+        store.link(a, c, "causes")
+        sizes = []
+        for _ in range(3):
+            for _ in range(200):
+                store.link(a, b, "echoes")
+                store.unlink(a, b, "echoes")
+            sizes.append(store.compact().bytes_after)
+            assert store.check().counts["links"] == 1
+        assert len(set(sizes)) == 1, "nothing is left of them"
+        before = store.lsn
+        store.recall([0, 0, 1, 0], as_of=before)
+        store.archive(c)
+        archived = store.lsn
+        store.restore(c)
+        restored = store.lsn
+        assert c not in {hit.id for hit in store.recall([0, 0, 1, 0], as_of=archived)}
+        store.compact()
+        for lsn in (before, archived):
+            with pytest.raises(aeon.NotRetainedError):
+                store.recall([0, 0, 1, 0], as_of=lsn)
+        assert c in {hit.id for hit in store.recall([0, 0, 1, 0], as_of=restored)}
+        assert [tuple(edge) for edge in store.trace.neighbours(a, ["causes"], "out")] == [(a, c, "causes")]
+        assert store.trace.archived() == [] and store.check().ok
+    with aeon.open(path) as again:
+        assert [tuple(edge) for edge in again.trace.neighbours(c, ["causes"], "in")] == [(a, c, "causes")]
+        assert again.check().ok
