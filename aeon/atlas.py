@@ -37,10 +37,10 @@ _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _MOST = 8  # times the pages of an average search: the most that one looks at
 _ALIKE = 1.5  # times the average takes as many pages for every query alike, for the same recall (decision 14)
-_BEAM = 8  # groups looked at, at least: at 1M rows more find nothing more (bench/growth)
+_BEAM = 4  # groups looked at, at least
 _REAL_QUERIES = 1024  # queries that are kept for calibration, from the last few thousand
 _REAL_QUERIES_MIN = 128
-_QUERY_SAMPLE = 4  # every so many queries one is kept, and all of the first ones
+_QUERY_SAMPLE = 16  # every so many queries one is kept, and all of the first ones
 _CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 0.006
 _CALIBRATION_BYTES = 192 << 30  # of rows read by one calibration's exact searches: some 20 s of the background's
 _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
@@ -49,6 +49,7 @@ _BUILD_ANEW = 2  # and pages are made anew: those that came of splits alone take
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
 _F32, _I64, _U64 = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.uint64)
+_PACKED = (4,)  # strides of a float32[n], C
 _ALL = np.empty(0, np.uint8)  # an empty bitmap allows every row
 
 
@@ -139,7 +140,7 @@ class Atlas(Rows):
         rows, lsn : the snapshot: rows below `rows` that had not ended by `lsn`.
         among : int64[m], increasing: only these rows; None = all.
         exact : score every row. recall_target : share of the exact result that is to be found, on average; None = 0.95.
-        beam : how many groups of pages are descended into; None = 8 and one more for 8 pages.
+        beam : how many groups of pages are descended into; None = 4 and one more for 8 pages.
 
         Every row is searchable, so a working set (say the best 1,024, and the score of the last) is a search with that k.
         """
@@ -224,12 +225,17 @@ class Atlas(Rows):
         self, query: NDArray[np.float32], k: int, rows: int, lsn: int, recall_target: float | None,
         beam: int | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]] | None:  # fmt: skip
-        """`search_ids` for one query, float32[dim], C, the short way of the common case: one kernel call and two arrays.
+        """`search_ids` for one query, the short way of the common case: one kernel call.
 
-        None if that does not do: no index serves, or it has yet to learn what this target takes, or fewer than k were found.
+        None if that does not do: the query is not a float32[dim], C, no index serves, or it has yet to learn what this target
+        takes, or fewer than k were found.
         """
+        if (
+            type(query) is not np.ndarray or query.dtype is not _F32 or query.shape != (self.dim,) or query.strides != _PACKED
+        ):  # fmt: skip
+            return None
         index, effort = self._index, self._efforts.get((recall_target, k, beam))
-        if index is None or effort is None or not self._all_verified or 4 * k > rows:
+        if index is None or effort is None or not (self._whole or self._all_verified) or 4 * k > rows:
             return None
         snapshot = index.snapshot
         # Looked at after the snapshot was taken: what it has lost by then stands here.
@@ -238,10 +244,7 @@ class Atlas(Rows):
         self._asked += 1
         if not self._asked % _QUERY_SAMPLE or self._asked <= _REAL_QUERIES:
             self._keep_query(query)
-        probes, beam, eps0, spread = _within(effort, snapshot)
-        shape = (1, k)
-        scores, ids = np.empty(shape, _F32), np.empty(shape, _U64)
-        found = dispatch.kernels.search_one(snapshot.ctx, query, rows, lsn, probes, beam, eps0, spread, scores, ids)
+        found, scores, ids = dispatch.kernels.search_one(snapshot.ctx, query, rows, lsn, *_within(effort, snapshot), k)
         if found == k:
             return ids, scores
         if found < 0:

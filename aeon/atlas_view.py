@@ -23,7 +23,6 @@ class Source(Protocol):
     def _effort(self, exact: bool, recall_target: float | None) -> Effort: ...
 
 
-_F32 = np.dtype(np.float32)  # NumPy has one
 _PLAIN = (float, type(None))
 
 
@@ -61,13 +60,17 @@ class AtlasView:
         hub_correction : rank by CSLS, 2 * cosine - the mean cosine of a memory and its ten nearest others, so that what
             is near to everything comes less often; scores are that figure. Costs some dozen searches more for a query.
         """
-        view = self._source._view()
+        source = self._source
+        view = source._view()
         if (
-            type(vectors) is np.ndarray and type(k) is int and recall_target.__class__ in _PLAIN
-            and session is None and namespace is None and since is None and until is None and roles is None
-            and beam is None and not exact and not hub_correction
+            session is None and namespace is None and since is None and until is None and roles is None and beam is None
+            and not (exact or hub_correction) and type(k) is int and recall_target.__class__ in _PLAIN
+            and not view.engine.trace.graph.archives
         ):  # fmt: skip
-            found = self._search_one(view, vectors, k, recall_target)
+            if recall_target is None:
+                recall_target = source._effort(False, None).recall_target
+            # A target or a k that no search was allowed before is not known to the Atlas.
+            found = view.engine.atlas.search_one(vectors, k, view.rows, view.lsn, recall_target)
             if found is not None:
                 return found
         count = intake.check_count(k, "k")
@@ -79,23 +82,6 @@ class AtlasView:
             view, as_vectors(vectors, view.engine.atlas.dim, "query"), count,
             intake.make_filters(session, namespace, None, since, until, roles), effort,
         )  # fmt: skip
-
-    def _search_one(
-        self, view: View, vectors: NDArray[Any], k: int, recall_target: float | None
-    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]] | None:
-        """The short way of one plain query; None if the arguments have to be looked at more closely."""
-        atlas = view.engine.atlas
-        if (
-            vectors.dtype is not _F32
-            or vectors.shape != (atlas.dim,)
-            or vectors.strides != (4,)
-            or view.engine.trace.graph.archives
-        ):
-            return None
-        if recall_target is None:
-            recall_target = self._source._effort(False, None).recall_target
-        # A target or a k that no search was allowed before is not known to the Atlas.
-        return atlas.search_one(vectors, k, view.rows, view.lsn, recall_target)
 
     def groups(self) -> list[Group]:
         """Browse the palace from above: groups of pages, whose `children` are the pages; see `pages`."""

@@ -161,6 +161,7 @@ class Graph:
             return False
         self.archives_changed = lsn
         self._archived.setdefault(id_, []).append([by, lsn, 0])
+        self.archives = True
         return True
 
     def restore(self, id_: int, lsn: int) -> bool:
@@ -226,10 +227,10 @@ class Graph:
             parts.append(_from_rows(rows))
         return joined(parts)
 
-    @property
+    @cached_property  # an attribute from then on: every search asks
     def archives(self) -> bool:
         """Whether any memory was ever archived."""
-        return bool(self._archived) or len(self.base_archived) > 0
+        return len(self.base_archived) > 0
 
     def archived_by(self, id_: int, lsn: int) -> int | None:
         """The summary that stands for an archived memory at `lsn` (0 = none does); None if it is not archived."""

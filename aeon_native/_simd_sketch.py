@@ -9,6 +9,7 @@ most 63, so four of them meet in a byte before they are widened, and a lane of 1
 # Numba types the functions it compiles.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -78,44 +79,59 @@ def multiply_16(typing_context, x, y, out):
     return types.void(types.uintp, types.uintp, types.uintp), codegen
 
 
-@intrinsic
-def scale_16(typing_context, x, factor):
-    """x *= factor for 16 floats."""
-
-    def codegen(context, b, signature, args):
-        _store(b, b.fmul(_load(b, args[0], F16), _broadcast(b, F16, args[1])), args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.uintp, types.float32), codegen
+def _stage(b: Any, vectors: list[Any], h: int) -> list[Any]:
+    """(x, y) -> (x + y, x - y) for vectors that are h apart in the list."""
+    out = list(vectors)
+    for i in range(len(vectors)):
+        if not i & h:
+            out[i], out[i + h] = b.fadd(vectors[i], vectors[i + h]), b.fsub(vectors[i], vectors[i + h])
+    return out
 
 
-@intrinsic
-def hadamard_16(typing_context, x):
-    """The first four stages of the transform, in place, within 16 floats."""
-
-    def codegen(context, b, signature, args):
-        v = _load(b, args[0], F16)
-        for h in (1, 2, 4, 8):
-            swapped = _shuffle(b, v, v, [i ^ h for i in range(16)])
-            signs = ir.Constant(F16, [-1.0 if i & h else 1.0 for i in range(16)])
-            v = b.fadd(swapped, b.fmul(v, signs))
-        _store(b, v, args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.uintp), codegen
+def _within_16(b: Any, v: Any) -> Any:
+    """The first four stages of the transform, within 16 floats."""
+    for h in (1, 2, 4, 8):
+        swapped = _shuffle(b, v, v, [i ^ h for i in range(16)])
+        v = b.fadd(swapped, b.fmul(v, ir.Constant(F16, [-1.0 if i & h else 1.0 for i in range(16)])))
+    return v
 
 
 @intrinsic
-def butterfly_16(typing_context, x, y):
-    """(x, y) = (x + y, x - y), 16 floats each."""
+def hadamard_64(typing_context, source, flips, x, factor):
+    """x = factor * the first six stages of the transform of source * flips, for 64 floats each."""
 
     def codegen(context, b, signature, args):
-        u, v = _load(b, args[0], F16), _load(b, args[1], F16)
-        _store(b, b.fadd(u, v), args[0])
-        _store(b, b.fsub(u, v), args[1])
+        source, flips, x, factor = args
+        ends = [I64(64 * j) for j in range(4)]
+        vectors = [b.fmul(_load(b, b.add(source, at), F16), _load(b, b.add(flips, at), F16)) for at in ends]
+        vectors = _stage(b, _stage(b, [_within_16(b, v) for v in vectors], 1), 2)
+        for at, v in zip(ends, vectors, strict=True):
+            _store(b, b.fmul(v, _broadcast(b, F16, factor)), b.add(x, at))
         return context.get_dummy_value()
 
-    return types.void(types.uintp, types.uintp), codegen
+    return types.void(types.uintp, types.uintp, types.uintp, types.float32), codegen
+
+
+def _stages(count: int) -> Any:
+    @intrinsic
+    def stages(typing_context, x, h, factor):
+        def codegen(context, b, signature, args):
+            x, h, factor = args
+            places = [b.add(x, b.shl(b.mul(h, I64(j)), I64(2))) for j in range(1 << count)]
+            vectors = [_load(b, at, F16) for at in places]
+            for stage in range(count):
+                vectors = _stage(b, vectors, 1 << stage)
+            for at, v in zip(places, vectors, strict=True):
+                _store(b, b.fmul(v, _broadcast(b, F16, factor)), at)
+            return context.get_dummy_value()
+
+        return types.void(types.uintp, types.int64, types.float32), codegen
+
+    return stages
+
+
+# One stage, or two, of the transform, for 16 floats each at x, x + h, and so on; times factor.
+hadamard_stage, hadamard_stages = _stages(1), _stages(2)
 
 
 def _absolute(b: Any, v: Any) -> Any:
@@ -141,20 +157,52 @@ def absolute_sums(typing_context, x, dim):
     return types.UniTuple(types.float32, 2)(types.uintp, types.int64), codegen
 
 
+def _transposed(b: Any, four: Sequence[Any]) -> list[Any]:
+    """Element i of 128-bit lane j of vector k becomes element k of lane j of vector i."""
+
+    def lanes(pattern: Sequence[int]) -> list[int]:
+        return [4 * lane + (j if j < 4 else 12 + j) for lane in range(4) for j in pattern]
+
+    pairs = [
+        _shuffle(b, four[at], four[at + 1], lanes(pattern))
+        for pattern in ((0, 4, 1, 5), (2, 6, 3, 7))
+        for at in (0, 2)
+    ]
+    return [
+        _shuffle(b, pairs[at], pairs[at + 1], lanes(pattern))
+        for at in (0, 2)
+        for pattern in ((0, 1, 4, 5), (2, 3, 6, 7))
+    ]
+
+
 @intrinsic
-def lut_16(typing_context, coordinates, out, multiplier):
-    """Table of four coordinates: entry c = (sum of those whose bit is set in c, minus the least sum) * multiplier."""
+def lut_64(typing_context, coordinates, out, multiplier):
+    """Tables of 16 times four coordinates, of 16 bytes each.
+
+    Entry c = the sum of those coordinates * multiplier whose bit is set in c, minus the least such sum, rounded.
+    """
 
     def codegen(context, b, signature, args):
         coordinates, out, multiplier = args
-        total, least = _splat(F16, 0.0), _splat(F16, 0.0)
-        for j in range(4):
-            value = _broadcast(b, F16, _load(b, b.add(coordinates, I64(4 * j)), F32))
-            mask = ir.Constant(F16, [float(c >> j & 1) for c in range(16)])
-            total = b.fadd(total, b.fmul(value, mask))
-            least = b.fadd(least, b.select(b.fcmp_ordered("<", value, _splat(F16, 0.0)), value, _splat(F16, 0.0)))
-        entry = b.fadd(b.fmul(b.fsub(total, least), _broadcast(b, F16, multiplier)), _splat(F16, 0.5))
-        _store(b, b.trunc(b.fptosi(entry, _W16), Vec(I8, 16)), out)
+        zero = _splat(F16, 0.0)
+        vectors = [_load(b, b.add(coordinates, I64(64 * j)), F16) for j in range(4)]
+        values = [b.fmul(v, _broadcast(b, F16, multiplier)) for v in _transposed(b, vectors)]
+        least = zero
+        for value in values:
+            least = b.fadd(least, b.select(b.fcmp_ordered("<", value, zero), value, zero))
+        sums = [b.fsub(_splat(F16, 0.5), least)]
+        for c in range(1, 16):
+            bit = c.bit_length() - 1
+            sums.append(b.fadd(sums[c - (1 << bit)], values[bit]))
+        entries = [b.fptosi(total, _W16) for total in sums]
+        words = []
+        for at in range(0, 16, 4):
+            word = entries[at]
+            for j in range(1, 4):
+                word = b.or_(word, b.shl(entries[at + j], _splat(_W16, 8 * j)))
+            words.append(word)
+        for j, tables in enumerate(_transposed(b, words)):
+            _store(b, tables, b.add(out, I64(64 * j)))
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.uintp, types.float32), codegen
@@ -265,17 +313,80 @@ def surviving_lanes(typing_context, block, lut, dim, a, minus, threshold, eps0):
 
 
 @intrinsic
-def lane_bounds(typing_context, block, lut, dim, a, minus, eps0, out):
-    """The bound of each row of a block, to out float32[32]: see `_bounds`."""
-    signature = types.void(types.uintp, types.uintp, types.int64, *[types.float32] * 3, types.uintp)
+def lane_bounds(typing_context, block, lut, dim, a, minus, eps0, base, out):
+    """base + the bound of each row of a block, to out float32[32]: see `_bounds`."""
+    signature = types.void(types.uintp, types.uintp, types.int64, *[types.float32] * 4, types.uintp)
 
     def codegen(context, b, signature, args):
-        *given, out = args
+        *given, base, out = args
         for half, bound in enumerate(_bounds(b, *given)):
-            _store(b, bound, b.add(out, I64(64 * half)))
+            _store(b, b.fadd(bound, _broadcast(b, F16, base)), b.add(out, I64(64 * half)))
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def bounds_range(typing_context, bounds, count, lowest):
+    """(least, largest) of float32[count] at `bounds`, count a multiple of 16, less than `lowest` left out."""
+
+    def codegen(context, b, signature, args):
+        bounds, count, lowest = args
+        floor = _broadcast(b, F16, lowest)
+        more, less = _splat(F16, float("inf")), _splat(F16, float("-inf"))
+
+        def body(i, values):
+            v = _load(b, b.add(bounds, b.shl(i, I64(2))), F16)
+            least = b.select(b.fcmp_ordered(">=", v, floor), v, more)
+            return [
+                b.select(b.fcmp_ordered("<", least, values[0]), least, values[0]),
+                b.select(b.fcmp_ordered(">", v, values[1]), v, values[1]),
+            ]
+
+        least, largest = _loop(b, I64(0), count, 16, [more, less], body)
+        found = [
+            _fold(b, least, lambda u, v: b.select(b.fcmp_ordered("<", u, v), u, v)),
+            _fold(b, largest, lambda u, v: b.select(b.fcmp_ordered(">", u, v), u, v)),
+        ]
+        return _unpack(context, b, signature, found)
+
+    return types.UniTuple(types.float32, 2)(types.uintp, types.int64, types.float32), codegen
+
+
+@intrinsic
+def count_reaching(typing_context, bounds, count, threshold):
+    """How many of float32[count] at `bounds`, count a multiple of 16, are not less than the threshold."""
+
+    def codegen(context, b, signature, args):
+        bounds, count, threshold = args
+        limit, ones = _broadcast(b, F16, threshold), _function(b, "llvm.ctpop.i16", I16, [I16])
+
+        def body(i, values):
+            v = _load(b, b.add(bounds, b.shl(i, I64(2))), F16)
+            found = b.call(ones, [b.bitcast(b.fcmp_ordered(">=", v, limit), I16)])
+            return [b.add(values[0], b.zext(found, I64))]
+
+        return _loop(b, I64(0), count, 16, [I64(0)], body)[0]
+
+    return types.int64(types.uintp, types.int64, types.float32), codegen
+
+
+@intrinsic
+def lanes_between(typing_context, bounds, low, high):
+    """Bit v is set if low <= v-th of float32[32] at `bounds` < high."""
+
+    def codegen(context, b, signature, args):
+        bounds, low, high = args
+        halves = []
+        for half in range(2):
+            v = _load(b, b.add(bounds, I64(64 * half)), F16)
+            within = b.and_(
+                b.fcmp_ordered(">=", v, _broadcast(b, F16, low)), b.fcmp_ordered("<", v, _broadcast(b, F16, high))
+            )
+            halves.append(b.zext(b.bitcast(within, I16), I32))
+        return b.or_(halves[0], b.shl(halves[1], I32(16)))
+
+    return types.uint32(types.uintp, types.float32, types.float32), codegen
 
 
 # --- scores of rows that lie anywhere ------------------------------------------------------------------------------

@@ -78,9 +78,8 @@ class Kernels(Protocol):
         beam: int,
         eps0: float,
         spread: float,
-        scores: Array,
-        ids: Array,
-    ) -> int: ...
+        k: int,
+    ) -> tuple[int, Array, Array]: ...
     def search_pages(
         self,
         ctx: Array,

@@ -55,6 +55,7 @@ FIELDS = (
 )
 FIELD = {name: index for index, name in enumerate(FIELDS)}
 ROTATIONS = 4
+SCRATCH_FIXED = 2176  # bytes of a search's working memory that do not grow with dims
 RECORD_BYTES, RECORD_SCALE = 16, 8  # a record begins with the id, uint64; where its scale lies, float32
 assert len(FIELD) == len(FIELDS)
 
@@ -84,4 +85,4 @@ def block_dtype(dim: int) -> np.dtype[Any]:
 
 def scratch_bytes(dim: int) -> int:
     """Bytes of working memory a search needs."""
-    return 16 * dim + 1024
+    return 16 * dim + SCRATCH_FIXED

@@ -101,13 +101,15 @@ class _Query(Prepared):
         magnitudes = np.abs(groups)
         widest = ((magnitudes[:, 0] + magnitudes[:, 1]) + (magnitudes[:, 2] + magnitudes[:, 3])).max()
         limit = np.float32(LUT_MAX if self.dim <= LUT_DIMS else LUT_MAX_LONG)
-        bits = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(np.float32)
-        total = np.zeros((len(groups), 16), np.float32)
-        least = np.zeros((len(groups), 1), np.float32)
+        values = groups * (limit / widest)
+        least = np.zeros(len(groups), np.float32)
         for j in range(4):
-            total += groups[:, j : j + 1] * bits[:, j]
-            least += np.minimum(groups[:, j : j + 1], np.float32(0))
-        self.lut = ((total - least) * (limit / widest) + np.float32(0.5)).astype(np.uint8)
+            least += np.minimum(values[:, j], np.float32(0))
+        sums = [np.float32(0.5) - least]
+        for c in range(1, 16):
+            bit = c.bit_length() - 1
+            sums.append(sums[c - (1 << bit)] + values[:, bit])
+        self.lut = np.stack(sums, axis=1).astype(np.uint8)
         self.a, self.minus = np.float32(2) * (widest / limit), np.float32(magnitudes.sum())
 
     def surviving(self, page: Array, base: np.float32, threshold: np.float32, eps0: float) -> Array:
@@ -242,41 +244,26 @@ def search_pages(
 
 
 def search_one(
-    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, scores: Array,
-    ids: Array,
-) -> int:  # fmt: skip
+    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, k: int
+) -> tuple[int, Array, Array]:
     """`search_pages` for one query among all rows, with ids in the place of row numbers.
 
     ctx, limit, lsn, probes, beam, eps0, spread : as there
-    query       : float32[d], C, read-only; d <= dim
-    scores, ids : float32[1, k], uint64[1, k], C, written: best first, then score -inf and id 0
+    query : float32[d], C, read-only; d <= dim. k : at least 1
 
-    Returns how many were found, -1 if the query has no direction; then what was written means nothing.
+    Returns (how many were found, scores float32[1, k], ids uint64[1, k]): best first, then score -inf and id 0; -1 if the
+    query has no direction, and then the arrays mean nothing.
     """
-    rows, counts = np.empty(ids.shape, np.int64), np.zeros(1, np.int64)
-    none = np.empty(0, np.uint8)
-    bad = search_pages(
-        ctx,
-        query[None],
-        limit,
-        lsn,
-        probes,
-        beam,
-        eps0,
-        spread,
-        none,
-        none,
-        scores,
-        rows,
-        counts,
-        np.zeros(3, np.int64),
-    )
+    scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.uint64)
+    rows, counts = np.empty((1, k), np.int64), np.zeros(1, np.int64)
+    none, stats = np.empty(0, np.uint8), np.zeros(3, np.int64)
+    bad = search_pages(ctx, query[None], limit, lsn, probes, beam, eps0, spread, none, none, scores, rows, counts, stats)
     if bad >= 0:
-        return -1
+        return -1, scores, ids
     count = int(counts[0])
     ids[0, :count] = _records(ctx, rows[0, :count])[:, :8].copy().view(np.uint64)[:, 0]
     scores[0, count:], ids[0, count:] = -np.inf, 0
-    return count
+    return count, scores, ids
 
 
 def search_rows(

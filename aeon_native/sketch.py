@@ -36,18 +36,21 @@ from ._simd_sketch import (
     LUT_MAX,
     LUT_MAX_LONG,
     absolute_sums,
-    butterfly_16,
-    hadamard_16,
+    bounds_range,
+    count_reaching,
+    hadamard_64,
+    hadamard_stage,
+    hadamard_stages,
     lane_bounds,
-    lut_16,
+    lanes_between,
+    lut_64,
     multiply_16,
-    scale_16,
     score_f32_at,
     score_int8_at,
     store_f32,
     surviving_lanes,
 )
-from .page_layout import FIELD, FIELDS, LANES, RECORD_BYTES, RECORD_SCALE, ROTATIONS, scratch_bytes
+from .page_layout import FIELD, FIELDS, LANES, RECORD_BYTES, RECORD_SCALE, ROTATIONS, SCRATCH_FIXED, scratch_bytes
 from .scan import _offer, _sift_down
 
 _DIM, _SIGNS = FIELD["dim"], FIELD["signs"]
@@ -62,10 +65,10 @@ _REACH, _RECORD_BASE, _RECORD_CHUNKS = FIELD["reach"], FIELD["record_base"], FIE
 _CTX_SHAPE = (len(FIELDS),)
 _INT64, _U64, _F32, _U8 = (np.dtype(t) for t in (np.int64, np.uint64, np.float32, np.uint8))  # NumPy has one of each
 
-_INF_BITS = np.uint32(0x7F800000)
+_INF, _INF_BITS = np.float32(np.inf), np.uint32(0x7F800000)
 _ONE, _BOOST, _TINY = np.float32(1), np.float32(2.0**100), np.float32(2.0**-100)
 _QUERY_MAX = np.float32(16256)
-_UNBOUNDED = np.float32(np.inf)  # a spread that leaves no page out
+_UNBOUNDED = _INF  # a spread that leaves no page out
 _LOWEST = np.float32(-3.4e38)  # a threshold every estimate of a row passes, and no empty lane
 _EPS_ASSIGN = np.float32(2.5)  # the nearest page of a row is missed once in some hundred rows at most
 _BEAM_ASSIGN = 8
@@ -73,9 +76,11 @@ _BEAM_ASSIGN = 8
 # Scratch memory of a search, in bytes from a 64-byte boundary on: the first five times dim, then constants.
 _UNIT, _QUERY, _PLANES, _ROTATED, _LUT, _PENDING = 0, 4, 6, 8, 12, 16
 _ADDRESSES, _NUMBERS, _SCALES, _OUT = 0, 128, 256, 320  # 16 uintp, 16 int64, 16 float32, 8 float32
-_BOUNDS = 384  # 32 float32
+_HELD = 12  # blocks whose lanes are scored best first, so that the others meet a threshold that counts
+_BLOCKS, _BOUNDS = 384, 384 + 8 * _HELD  # uintp[_HELD], float32[_HELD, 32]
+assert 63 + _BOUNDS + 4 * LANES * _HELD <= SCRATCH_FIXED  # from the next boundary on
 _RECORDS_AHEAD = 16  # rows whose records are fetched early where rows are listed
-_FIRST_BLOCKS = 4  # of the first page: its lanes are scored best first, so that the others meet a threshold that counts
+_FETCHED = 4  # blocks of the nearest page that are fetched as soon as it is known
 
 
 @helper
@@ -94,21 +99,25 @@ def _rotate(source, x, dim, signs):
         n *= 2
     factor = np.float32(1.0 / np.sqrt(np.float64(n)))
     for turn in range(ROTATIONS):
-        flips = signs + np.uintp(4 * dim * turn)
+        origin, flips = source if turn == 0 else x, signs + np.uintp(4 * dim * turn)
+        first = 0 if turn % 2 == 0 else dim - n
         for j in range(0, dim, 16):
+            if j < first or j >= first + n:
+                at = np.uintp(4 * j)
+                multiply_16(origin + at, flips + at, x + at)
+        for j in range(first, first + n, 64):
             at = np.uintp(4 * j)
-            multiply_16((source if turn == 0 else x) + at, flips + at, x + at)
-        start = x if turn % 2 == 0 else x + np.uintp(4 * (dim - n))
-        for j in range(0, n, 16):
-            hadamard_16(start + np.uintp(4 * j))
-        h = 16
-        while h < n:
-            for i in range(0, n, 2 * h):
+            hadamard_64(origin + at, flips + at, x + at, factor if n == 64 else _ONE)
+        start = x + np.uintp(4 * first)
+        h = 64
+        while 4 * h <= n:
+            for i in range(0, n, 4 * h):
                 for j in range(i, i + h, 16):
-                    butterfly_16(start + np.uintp(4 * j), start + np.uintp(4 * (j + h)))
-            h *= 2
-        for j in range(0, n, 16):
-            scale_16(start + np.uintp(4 * j), factor)
+                    hadamard_stages(start + np.uintp(4 * j), h, factor if 4 * h == n else _ONE)
+            h *= 4
+        if 2 * h == n:
+            for j in range(0, h, 16):
+                hadamard_stage(start + np.uintp(4 * j), h, factor)
 
 
 @kernel(types.int64(array(types.float32, 2, True), array(types.float32, 2)))
@@ -158,8 +167,8 @@ def _prepare(ctx, vector, dim, s):
     magnitude, widest = absolute_sums(rotated, width)
     limit = np.float32(LUT_MAX if width <= LUT_DIMS else LUT_MAX_LONG)
     multiplier = limit / widest
-    for g in range(0, 4 * width, 16):
-        lut_16(rotated + np.uintp(g), lut + np.uintp(g), multiplier)
+    for at in range(0, 4 * width, 256):
+        lut_64(rotated + np.uintp(at), lut + np.uintp(at), multiplier)
     return q_scale, correction, np.float32(2) * (widest / limit), magnitude
 
 
@@ -269,19 +278,37 @@ def _best_first(keys, count, wanted):
 
 
 @helper
-def _list_lanes(block, blocks, lut, width, prepared, eps0, bounds, lanes, first):
-    """Keys of all rows of some blocks, of bound and lane number, the `first` best of them in front; how many there are."""
-    count = 0
-    for n in range(blocks):
-        lane_bounds(block, lut, width, prepared[2], prepared[3], eps0, bounds)
-        for lane in range(LANES):
-            if load_f32(bounds + np.uintp(4 * lane)) >= _LOWEST:
-                lanes[count] = _key(load_u32(bounds + np.uintp(4 * lane)), LANES * n + lane)
-                count += 1
-        block += np.uintp(4 * width + 16 * LANES)
-    if count > first:
-        _best_first(lanes, count, first)
-    return count
+def _order(keys, count):
+    """Sort keys[:count], largest first (Shell's sort: numba's own counts references)."""
+    gap = 1
+    while 9 * gap < 4 * count:
+        gap = 9 * gap // 4 + 1
+    while gap > 0:
+        for n in range(gap, count):
+            key = keys[n]
+            while n >= gap and keys[n - gap] < key:
+                keys[n] = keys[n - gap]
+                n -= gap
+            keys[n] = key
+        gap = 4 * gap // 9
+
+
+@helper
+def _enough(bounds, count, wanted):
+    """A threshold that `wanted` of the float32[count] at `bounds` reach, if there are so many, and few more."""
+    low, high = bounds_range(bounds, count, _LOWEST)
+    if count_reaching(bounds, count, low) <= wanted + 8:
+        return low
+    for _ in range(16):
+        middle = np.float32(0.5) * (low + high)
+        found = count_reaching(bounds, count, middle)
+        if found < wanted:
+            high = middle
+        else:
+            low = middle
+            if found <= wanted + 8:
+                break
+    return low
 
 
 @helper
@@ -336,6 +363,51 @@ def _near_groups(ctx, s, q_scale, correction, scores, slots):
 
 
 @helper
+def _take_held_pages(ctx, s, prepared, held, spread, keys, wanted):
+    """Score the centroids of the blocks held, those of the best bounds first; (how many wait, are kept, the score to beat)."""
+    q_scale, correction, _, _ = prepared
+    width = ctx[_DIM]
+    pending = s + np.uintp(_PENDING * width)
+    codes, scales = np.uintp(ctx[_SLOT_CODES]), np.uintp(ctx[_SLOT_SCALES])
+    threshold = _enough(pending + np.uintp(_BOUNDS), LANES * held, 8 if spread < _UNBOUNDED else (wanted + 7) & ~7)
+    waiting = count = 0
+    worst = _LOWEST
+    for turn in range(2):
+        for n in range(held):
+            numbers = np.uintp(load_u64(pending + np.uintp(_BLOCKS + 8 * n))) + np.uintp(4 * width + 12 * LANES)
+            bounds = pending + np.uintp(_BOUNDS + 4 * LANES * n)
+            mask = lanes_between(bounds, worst if turn else threshold, threshold if turn else _INF)
+            while mask != np.uint32(0):
+                lane = lowest_bit(np.uint64(mask))
+                mask &= mask - np.uint32(1)
+                slot = np.int64(load_u32(numbers + np.uintp(4 * lane)))
+                _push_centroid(pending, waiting, codes, scales, slot, width)
+                waiting += 1
+                if waiting == 16:
+                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
+                    waiting = _shift(pending, waiting)
+        if turn == 0:
+            while waiting > 0:
+                count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread)
+                waiting = _shift(pending, waiting)
+            waiting = 0
+            best = keys[0]
+            for n in range(1, count):
+                best = max(best, keys[n])
+            if count > 0:
+                page = np.uintp(8 * _key_number(best))
+                _fetch(
+                    np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + page)),
+                    min(np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + (page >> np.uintp(1)))), _FETCHED)
+                    * (4 * width + 16 * LANES),
+                )
+            if count >= wanted:
+                _best_first(keys, count, wanted)
+                count, worst = wanted, max(worst, _key_score(keys[wanted - 1]))
+    return waiting, count, worst
+
+
+@helper
 def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slots, keys, scores, slots):
     """The slots with the best centroids out of the nearest groups, no worse than the best by more than `spread`, best first."""
     q_scale, correction, a, minus = prepared
@@ -343,63 +415,43 @@ def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slot
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
     codes, scales = np.uintp(ctx[_SLOT_CODES]), np.uintp(ctx[_SLOT_SCALES])
     step = np.uintp(4 * width + 16 * LANES)
-    waiting = count = 0
+    waiting = count = held = 0
     wanted, worst = scores.shape[0], _LOWEST
     for g in range(groups):
         group = group_slots[g]
         base = load_f32(np.uintp(ctx[_TOP_LENGTHS]) + np.uintp(4 * group)) * group_scores[g]
         block = np.uintp(load_u64(np.uintp(ctx[_TOP_PAGES]) + np.uintp(8 * group)))
-        blocks = np.int64(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group)))
-        if g == 0:
-            listed, first = min(blocks, _FIRST_BLOCKS), 8 if spread < _UNBOUNDED else (wanted + 7) & ~7
-            lanes = np.empty(_FIRST_BLOCKS * LANES, np.int64)
-            there = _list_lanes(block, listed, lut, width, prepared, eps0, pending + np.uintp(_BOUNDS), lanes, first)
-            for n in range(there):
-                if n == first:
-                    while waiting > 0:
-                        count, worst = _take_pages(
-                            s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread
-                        )
+        for _ in range(np.int64(load_u32(np.uintp(ctx[_TOP_BLOCKS]) + np.uintp(4 * group)))):
+            if held < _HELD:
+                lane_bounds(block, lut, width, a, minus, eps0, base, pending + np.uintp(_BOUNDS + 4 * LANES * held))
+                store_i64(pending + np.uintp(_BLOCKS + 8 * held), np.int64(block))
+                held += 1
+                if held == _HELD:
+                    waiting, count, worst = _take_held_pages(ctx, s, prepared, held, spread, keys, wanted)
+            else:
+                threshold = worst - base if worst > _LOWEST else _LOWEST
+                mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0)
+                while mask != np.uint32(0):
+                    lane = lowest_bit(np.uint64(mask))
+                    mask &= mask - np.uint32(1)
+                    slot = np.int64(load_u32(block + np.uintp(4 * width + 12 * LANES + 4 * lane)))
+                    _push_centroid(pending, waiting, codes, scales, slot, width)
+                    waiting += 1
+                    if waiting == 16:
+                        count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
                         waiting = _shift(pending, waiting)
-                    waiting = 0
-                    if count >= wanted:
-                        _best_first(keys, count, wanted)
-                        count, worst = wanted, max(worst, _key_score(keys[wanted - 1]))
-                if base + _key_score(lanes[n]) < worst:
-                    continue
-                number = _key_number(lanes[n])
-                numbers = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 12 * LANES)
-                slot = np.int64(load_u32(numbers + np.uintp(4 * (number & 31))))
-                _push_centroid(pending, waiting, codes, scales, slot, width)
-                waiting += 1
-                if waiting == 16:
-                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
-                    waiting = _shift(pending, waiting)
-            block += step * np.uintp(listed)
-            blocks -= listed
-        for _ in range(blocks):
-            threshold = worst - base if worst > _LOWEST else _LOWEST
-            mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0)
-            while mask != np.uint32(0):
-                lane = lowest_bit(np.uint64(mask))
-                mask &= mask - np.uint32(1)
-                slot = np.int64(load_u32(block + np.uintp(4 * width + 12 * LANES + 4 * lane)))
-                _push_centroid(pending, waiting, codes, scales, slot, width)
-                waiting += 1
-                if waiting == 16:
-                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
-                    waiting = _shift(pending, waiting)
             block += step
+    if held < _HELD:
+        waiting, count, worst = _take_held_pages(ctx, s, prepared, held, spread, keys, wanted)
     while waiting > 0:
         count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread)
         waiting = _shift(pending, waiting)
     if count > wanted:
         _best_first(keys, count, wanted)
         count = wanted
-    keys[:count].sort()
+    _order(keys, count)
     for n in range(count):
-        key = keys[count - 1 - n]
-        scores[n], slots[n] = _key_score(key), _key_number(key)
+        scores[n], slots[n] = _key_score(keys[n]), _key_number(keys[n])
         if scores[n] < worst:  # it was kept before the best was known
             return n
     return count
@@ -490,6 +542,47 @@ def _scan_tail(ctx, s, q_scale, correction, limit, lsn, allowed, filtered, score
 
 
 @helper
+def _leave_out(bounds, permitted):
+    for lane in range(LANES):
+        if (permitted >> np.uint32(lane)) & np.uint32(1) == np.uint32(0):
+            store_f32(bounds + np.uintp(4 * lane), -_INF)
+
+
+@helper
+def _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count, rescored):
+    """Offer the rows of the blocks held, those of the best bounds first; (how many wait, are in the top k, were scored)."""
+    q_scale, correction, _, _ = prepared
+    k, width = scores.shape[0], ctx[_DIM]
+    pending = s + np.uintp(_PENDING * width)
+    threshold = _enough(pending + np.uintp(_BOUNDS), LANES * held, (k + 7) & ~7)
+    waiting = 0
+    for turn in range(2):
+        for n in range(held):
+            columns = np.uintp(load_u64(pending + np.uintp(_BLOCKS + 8 * n))) + np.uintp(4 * width)
+            bounds = pending + np.uintp(_BOUNDS + 4 * LANES * n)
+            worst = scores[0] if count == k else _LOWEST
+            mask = lanes_between(bounds, worst if turn else max(threshold, worst), threshold if turn else _INF)
+            while mask != np.uint32(0):
+                lane = lowest_bit(np.uint64(mask))
+                mask &= mask - np.uint32(1)
+                row = np.int64(load_u32(columns + np.uintp(12 * LANES + 4 * lane)))
+                if row >= limit:
+                    continue
+                _push_row(ctx, pending, waiting, row, load_f32(columns + np.uintp(8 * LANES + 4 * lane)))
+                waiting += 1
+                rescored += 1
+                if waiting == 16:
+                    count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+                    waiting = _shift(pending, waiting)
+        if turn == 0:
+            while waiting > 0:
+                count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+                waiting = _shift(pending, waiting)
+            waiting = 0
+    return waiting, count, rescored
+
+
+@helper
 def _scan_pages(
     ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, count, stats
 ):
@@ -497,7 +590,7 @@ def _scan_pages(
     width = ctx[_DIM]
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
     step = np.uintp(4 * width + 16 * LANES)
-    waiting = blocks = rescored = 0
+    waiting = blocks = rescored = held = 0
     for p in range(near):
         slot = near_slots[p]
         base = load_f32(np.uintp(ctx[_SLOT_LENGTHS]) + np.uintp(4 * slot)) * near_scores[p]
@@ -505,56 +598,42 @@ def _scan_pages(
         size = np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + np.uintp(4 * slot)))
         blocks += size
         ahead = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * near_slots[min(p + 1, near - 1)])))
-        if p == 0:
-            listed, first = min(size, _FIRST_BLOCKS), (scores.shape[0] + 7) & ~7
-            lanes = np.empty(_FIRST_BLOCKS * LANES, np.int64)
-            there = _list_lanes(block, listed, lut, width, prepared, eps0, pending + np.uintp(_BOUNDS), lanes, first)
-            _fetch(ahead, step * np.uintp(listed))
-            ahead += step * np.uintp(listed)
-            for n in range(there):
-                if n == first:
-                    while waiting > 0:
-                        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
-                        waiting = _shift(pending, waiting)
-                    waiting = 0
-                if count == scores.shape[0] and base + _key_score(lanes[n]) < scores[0]:
-                    continue
-                number = _key_number(lanes[n])
-                columns = block + step * np.uintp(number >> 5) + np.uintp(4 * width + 4 * (number & 31))
-                row = np.int64(load_u32(columns + np.uintp(12 * LANES)))
-                if row >= limit:
-                    continue
-                if filtered and not _is_allowed(allowed, row):
-                    continue
-                _push_row(ctx, pending, waiting, row, load_f32(columns + np.uintp(8 * LANES)))
-                waiting += 1
-                rescored += 1
-                if waiting == 16:
-                    count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
-                    waiting = _shift(pending, waiting)
-            block += step * np.uintp(listed)
-            size -= listed
         for _ in range(size):
             _fetch(ahead, step)
             ahead += step
             numbers = block + np.uintp(4 * width + 12 * LANES)
             permitted = _allowed_lanes(numbers, limit, allowed) if filtered else np.uint32(0xFFFFFFFF)
             if permitted != np.uint32(0):
-                threshold = scores[0] - base if count == scores.shape[0] else _LOWEST
-                mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0) & permitted
-                while mask != np.uint32(0):
-                    lane = lowest_bit(np.uint64(mask))
-                    mask &= mask - np.uint32(1)
-                    row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
-                    if row >= limit:
-                        continue
-                    _push_row(ctx, pending, waiting, row, load_f32(block + np.uintp(4 * width + 8 * LANES + 4 * lane)))
-                    waiting += 1
-                    rescored += 1
-                    if waiting == 16:
-                        count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
-                        waiting = _shift(pending, waiting)
+                if held < _HELD:
+                    bounds = pending + np.uintp(_BOUNDS + 4 * LANES * held)
+                    lane_bounds(block, lut, width, a, minus, eps0, base, bounds)
+                    if filtered:
+                        _leave_out(bounds, permitted)
+                    store_i64(pending + np.uintp(_BLOCKS + 8 * held), np.int64(block))
+                    held += 1
+                    if held == _HELD:
+                        waiting, count, rescored = _take_held_rows(
+                            ctx, s, prepared, held, limit, lsn, scores, rows, count, rescored
+                        )
+                else:
+                    threshold = scores[0] - base if count == scores.shape[0] else _LOWEST
+                    mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0) & permitted
+                    while mask != np.uint32(0):
+                        lane = lowest_bit(np.uint64(mask))
+                        mask &= mask - np.uint32(1)
+                        row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
+                        if row >= limit:
+                            continue
+                        scale = load_f32(block + np.uintp(4 * width + 8 * LANES + 4 * lane))
+                        _push_row(ctx, pending, waiting, row, scale)
+                        waiting += 1
+                        rescored += 1
+                        if waiting == 16:
+                            count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+                            waiting = _shift(pending, waiting)
             block += step
+    if held < _HELD:
+        waiting, count, rescored = _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count, rescored)
     while waiting > 0:
         count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
         waiting = _shift(pending, waiting)
@@ -605,7 +684,7 @@ def _search_pages(ctx, queries, limit, lsn, probes, beam, eps0, spread, allowed,
         or not (packed_2d(scores, 4) and packed_2d(rows, 8) and packed_1d(counts, 8) and packed_1d(stats, 8))
         or not (rows.shape[0] == scores.shape[0] == counts.shape[0] == n)
         or not (rows.shape[1] == k and stats.shape[0] == 3 and 0 < dim <= ctx[_DIM])
-        or not (probes > 0 and beam > 0 and scratch.shape[0] >= 16 * ctx[_DIM] + 1024)
+        or not (probes > 0 and beam > 0 and scratch.shape[0] >= 16 * ctx[_DIM] + SCRATCH_FIXED)
         or (allowed.shape[0] > 0 and 8 * allowed.shape[0] < min(limit, ctx[_REACH]))
     ):
         return -2
@@ -661,11 +740,11 @@ def _search_one(ctx, query, limit, lsn, probes, beam, eps0, spread, scores, ids)
         ctx.shape[0] != _CTX_SHAPE[0]
         or not (packed_1d(ctx, 8) and packed_1d(query, 4) and packed_2d(scores, 4) and packed_2d(ids, 8))
         or not (scores.shape[0] == ids.shape[0] == 1 and ids.shape[1] == k and 0 < query.shape[0] <= ctx[_DIM])
-        or not (probes > 0 and beam > 0)
+        or not (probes > 0 and beam > 0 and k > 0)
     ):
         return -2
     lists = beam + 3 * probes + 8
-    integers = np.empty(lists + 3 + k + 2 * ctx[_DIM] + 136, np.int64)
+    integers = np.empty(lists + 3 + k + 2 * ctx[_DIM] + SCRATCH_FIXED // 8, np.int64)
     stats, rows, scratch = integers[lists : lists + 3], integers[lists + 3 : lists + 3 + k], integers[lists + 3 + k :]
     count = _search_query(
         ctx, address(query), query.shape[0], _aligned(scratch), min(limit, ctx[_REACH]), lsn, probes, beam, eps0, spread,
@@ -679,15 +758,16 @@ def _search_one(ctx, query, limit, lsn, probes, beam, eps0, spread, scores, ids)
 
 
 def search_one(
-    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, scores: Array,
-    ids: Array,
-) -> int:  # fmt: skip
-    if not (ctx.dtype is _INT64 and query.dtype is _F32 and scores.dtype is _F32 and ids.dtype is _U64):
+    ctx: Array, query: Array, limit: int, lsn: int, probes: int, beam: int, eps0: float, spread: float, k: int
+) -> tuple[int, Array, Array]:
+    if not (ctx.dtype is _INT64 and query.dtype is _F32):
         raise TypeError("search_one: an array of another type")
+    shape = (1, k)
+    scores, ids = np.empty(shape, _F32), np.empty(shape, _U64)
     found: int = _search_one(ctx, query, limit, lsn, probes, beam, eps0, spread, scores, ids)
     if found < -1:
         raise ValueError("search_one: malformed arguments")
-    return found
+    return found, scores, ids
 
 
 @helper
@@ -738,7 +818,7 @@ def _search_rows(ctx, query, listed, lsn, scores, rows, count, ids):
         or not (rows.shape[0] == k and 0 <= count <= k and 0 < dim <= ctx[_DIM])
     ):
         return -2
-    scratch = np.empty(16 * ctx[_DIM] + 1024, np.uint8)
+    scratch = np.empty(16 * ctx[_DIM] + SCRATCH_FIXED, np.uint8)
     s = _aligned(scratch)
     q_scale, correction = _prepare_scores(address(query), dim, ctx[_DIM], s)
     if q_scale == np.float32(0):

@@ -22,7 +22,7 @@ from ._simd import (
     load_f32,
     load_i64,
 )
-from .page_layout import FIELDS, RECORD_SCALE
+from .page_layout import FIELDS, RECORD_SCALE, SCRATCH_FIXED
 from .reference_slb import BLOCK, ENTRY_FIELDS, HOPELESS, HOPELESS_AFTER, OUT
 from .sketch import (
     _DIM,
@@ -170,7 +170,7 @@ def _rescore(ctx, entry, query, limit, lsn, tau, depth, prove, scratch, scores, 
         or rows.shape[0] != k
         or k < 1
         or not 0 < dim <= width
-        or scratch.shape[0] < 16 * width + 1024
+        or scratch.shape[0] < 16 * width + SCRATCH_FIXED
         or not (packed_1d(ctx, 8) and packed_1d(entry, 8) and packed_1d(query, 4) and packed_1d(scratch, 1))
         or not (packed_1d(scores, 4) and packed_1d(rows, 8) and packed_1d(out, 8))
     ):

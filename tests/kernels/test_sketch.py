@@ -356,8 +356,7 @@ def test_one_query_is_answered_with_ids(dim: int, rows: int) -> None:
         results = []
         for kernels in BOTH:
             for n, query in enumerate(setting.queries):
-                scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.uint64)
-                count = kernels.search_one(setting.ctx, query, limit, 1, 2, 2, 1e6, np.inf, scores, ids)
+                count, scores, ids = kernels.search_one(setting.ctx, query, limit, 1, 2, 2, 1e6, np.inf, k)
                 plain = setting.search(kernels, k, lsn=1, eps0=1e6, limit=limit)[n]
                 assert count == len(plain) == min(k, max(0, limit - 1))
                 found = zip(scores[0, :count].tolist(), ids[0, :count].tolist(), strict=True)
@@ -390,8 +389,7 @@ def test_a_query_without_direction_is_named() -> None:
             stats,
         )
         assert kernels.search_pages(*arguments) == 3
-        found = np.empty((1, 4), np.float32), np.empty((1, 4), np.uint64)
-        assert kernels.search_one(setting.ctx, setting.queries[3], 150, 0, 2, 2, 1.9, np.inf, *found) == -1
+        assert kernels.search_one(setting.ctx, setting.queries[3], 150, 0, 2, 2, 1.9, np.inf, 4)[0] == -1
 
 
 def test_malformed_arguments_are_refused() -> None:
@@ -409,12 +407,11 @@ def test_malformed_arguments_are_refused() -> None:
         arguments[position] = bad
         with pytest.raises((ValueError, TypeError)):
             compiled.search_pages(*arguments)
-    alone = [setting.ctx, setting.queries[0], 150, 0, 2, 2, 1.9, np.inf, scores[:1], np.empty((1, 4), np.uint64)]
-    assert compiled.search_one(*alone) == 4
+    alone = [setting.ctx, setting.queries[0], 150, 0, 2, 2, 1.9, np.inf, 4]
+    assert compiled.search_one(*alone)[0] == 4
     for position, bad in (
         (0, setting.ctx[:-1]), (1, setting.queries[0].astype(np.float64)), (1, np.ones(128, np.float32)[::2]),
-        (1, np.ones(65, np.float32)), (4, 0), (5, 0), (8, scores[:1, :2]), (9, rows[:1]),
-        (9, np.empty((2, 4), np.uint64)),
+        (1, np.ones(65, np.float32)), (4, 0), (5, 0), (8, 0), (8, -1),
     ):  # fmt: skip
         arguments = list(alone)
         arguments[position] = bad

@@ -141,7 +141,7 @@ def test_a_page_of_equal_rows_ends_growing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_pages_and_groups_split_and_keep_their_bounds() -> None:
-    vectors = directions(20_000, 24, clusters=300)
+    vectors = directions(30_000, 24, clusters=300)
     index, _ = make(vectors, step=200)
     assert index.verify() == []
     assert index.counters.splits > 150 and index.counters.group_splits > 1 and index.counters.moved_rows > 0
