@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aeon.files import zeros
+
 CHUNK_RECORDS = 4096  # a chunk of 384-dim codes is 1.5 MB: few runs to scan, little memory for a small store
 
 
@@ -39,7 +41,7 @@ class Column:
         """
         chunk, index = divmod(self.count - self.base_count, CHUNK_RECORDS)
         while chunk + (index >= CHUNK_RECORDS // 2) >= len(self._chunks):
-            self._chunks.append(np.zeros(self._shape, self.base.dtype))  # calloc: pages cost nothing until touched
+            self._chunks.append(zeros(self._shape, self.base.dtype))
         return self._chunks[chunk], index
 
     def commit(self) -> int:
@@ -76,7 +78,7 @@ class Column:
         base = self.base if field is None else self.base[field]
         if not self._chunks:
             return base[indexes]
-        out = np.empty((len(indexes), *base.shape[1:]), base.dtype)
+        out = zeros((len(indexes), *base.shape[1:]), base.dtype)
         in_base = indexes < self.base_count
         out[in_base] = base[indexes[in_base]]
         rest = np.flatnonzero(~in_base)

@@ -7,6 +7,7 @@ others that keep files in memory, record every call, or fail on purpose. Nothing
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import socket
@@ -14,8 +15,15 @@ import sys
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 DIRECTORY_MODE = 0o700  # what an agent remembers is for its owner only
 FILE_MODE = 0o600
+
+_MAPPED_FROM = 1 << 17  # bytes from which memory is the system's own
+# Private where that can be chosen: after a fork the child must not write into its parent's store.
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 Buffer = Any  # bytes, bytearray, memoryview or a C-contiguous ndarray
 
@@ -389,3 +397,15 @@ else:
 
     def _unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`np.zeros`, of memory that costs nothing until it is touched and goes back to the system as soon as it is let go.
+
+    What malloc gave, it keeps: after some large pieces were freed glibc takes more like them from its heap, and hands back
+    nothing that lies below something in use (half of a process that filled a store, measured).
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _MAPPED_FROM:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype).reshape(shape)

@@ -86,12 +86,13 @@ class PageIndex:
 
     Parameters
     ----------
-    source : the rows. dim : length of the vectors. seed : what the rotation is made from (the store's uuid).
+    source : the rows, borrowed: it holds the index, and both are to go at once when it is let go.
+    dim : length of the vectors. seed : what the rotation is made from (the store's uuid).
     """
 
     def __init__(self, source: RowSource, dim: int, seed: bytes) -> None:
         self.dim = padded_dim(dim)
-        self._source = source
+        self._source: RowSource = weakref.proxy(source)
         self.signs = rotation_signs(seed, self.dim)
         self._dtype = block_dtype(self.dim)
         self._frames = Frames(self.dim)

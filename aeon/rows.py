@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aeon.columns import CHUNK_RECORDS, Column
 from aeon.errors import CorruptionError, DimensionError, InvalidInputError
+from aeon.files import zeros
 from aeon.format import DEATH, ROW, FileKind, data_offset, row_stride
 from aeon.generation_files import MappedFile
 from aeon_native import dispatch
@@ -184,10 +185,9 @@ class Rows:
         scales = self.rows.take(rows, "scale")
         codes = self.codes.take(rows)
         if self.quantised:
-            vectors = codes.view(np.int8).astype(np.float32)
-            vectors *= scales[:, None]
-            return vectors, scales
-        vectors = np.zeros((len(rows), padded_dim(self.dim)), np.float32)
+            vectors = zeros(codes.shape, np.dtype(np.float32))
+            return np.multiply(codes.view(np.int8), scales[:, None], out=vectors), scales
+        vectors = zeros((len(rows), padded_dim(self.dim)), np.dtype(np.float32))
         vectors[:, : self.dim] = codes.view(np.float32)[:, : self.dim]
         return vectors, scales
 

@@ -38,6 +38,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # No fastmath: a score must be the same bits in twin and kernel, on every processor.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "boundscheck": False, "fastmath": False}
+_HELPER_OPTIONS: Any = {**OPTIONS, "_nrt": False}
 
 triple, cpu_name, _feature_text = cpu_target.target_context.codegen().magic_tuple()
 cpu_features: frozenset[str] = frozenset(f[1:] for f in _feature_text.split(",") if f.startswith("+"))
@@ -178,7 +179,7 @@ def helper(function: Function) -> Function:
 
     Without numba's counting of references, which is two locked instructions an array and call: a tenth of a search.
     """
-    return njit(_nrt=False, **OPTIONS)(function)
+    return njit(**_HELPER_OPTIONS)(function)
 
 
 @helper

@@ -164,9 +164,7 @@ def _transposed(b: Any, four: Sequence[Any]) -> list[Any]:
         return [4 * lane + (j if j < 4 else 12 + j) for lane in range(4) for j in pattern]
 
     pairs = [
-        _shuffle(b, four[at], four[at + 1], lanes(pattern))
-        for pattern in ((0, 4, 1, 5), (2, 6, 3, 7))
-        for at in (0, 2)
+        _shuffle(b, four[at], four[at + 1], lanes(pattern)) for pattern in ((0, 4, 1, 5), (2, 6, 3, 7)) for at in (0, 2)
     ]
     return [
         _shuffle(b, pairs[at], pairs[at + 1], lanes(pattern))

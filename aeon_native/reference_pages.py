@@ -257,7 +257,9 @@ def search_one(
     scores, ids = np.empty((1, k), np.float32), np.empty((1, k), np.uint64)
     rows, counts = np.empty((1, k), np.int64), np.zeros(1, np.int64)
     none, stats = np.empty(0, np.uint8), np.zeros(3, np.int64)
-    bad = search_pages(ctx, query[None], limit, lsn, probes, beam, eps0, spread, none, none, scores, rows, counts, stats)
+    bad = search_pages(
+        ctx, query[None], limit, lsn, probes, beam, eps0, spread, none, none, scores, rows, counts, stats
+    )
     if bad >= 0:
         return -1, scores, ids
     count = int(counts[0])

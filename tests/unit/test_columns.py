@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from aeon import columns
 from aeon.columns import Column
+from aeon.files import zeros
 from aeon.format import KEY
 
 DTYPE = KEY.dtype
@@ -108,3 +110,17 @@ def test_records_that_are_rows(chunk: int, dtype: Any, width: int) -> None:
     assert (column.take(indexes) == rows[indexes]).all()
     assert (column.tail() == rows[4:]).all()
     assert (np.concatenate([run for _, run in column.runs(11)]) == rows).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_does_not_write_into_its_parents_chunks() -> None:
+    large = zeros((1 << 17,), np.dtype(np.uint8))
+    assert not large.flags.owndata
+    large[0] = 1
+    child = os.fork()
+    if not child:
+        large[0] = 2
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert large[0] == 1 and not large[1:].any() and large.flags.writeable

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import pytest
 
 import aeon
 from aeon import checkpoint, upkeep
+from aeon.atlas import INDEX_FROM_ROWS
 from aeon.files import NoSpaceError, OsFile
+from aeon_native import dispatch
 
 DIM = 16
 SECRET = "the secret is Zabaglione-4711"
@@ -434,3 +438,24 @@ def test_a_compaction_leaves_out_links_and_archives_that_are_over(tmp_path: Path
     with aeon.open(path) as again:
         assert [tuple(edge) for edge in again.trace.neighbours(c, ["causes"], "in")] == [(a, c, "causes")]
         assert again.check().ok
+
+
+def test_what_a_checkpoint_replaces_goes_at_once_without_the_collector(tmp_path: Path) -> None:
+    dispatch.start()
+    assert dispatch.wait(120)
+    with aeon.open(tmp_path / "indexed.aeon", DIM, checkpoint_log_bytes=0, compact_share=0, durability="off") as store:
+        rows = np.random.default_rng(1).standard_normal((INDEX_FROM_ROWS + 100, DIM)).astype(np.float32)
+        store.remember_many(["x"] * len(rows), rows)
+        assert store.atlas.settle()
+        gc.collect()
+        gc.disable()
+        try:
+            before = weakref.ref(store._engine.atlas)
+            store.checkpoint()
+            assert before() is None
+            before = weakref.ref(store._engine.atlas)
+            store.compact()
+            assert before() is None
+        finally:
+            gc.enable()
+        assert store.atlas.settle() and store.check().ok
