@@ -43,7 +43,7 @@ class Salience:
         self.error = ""
 
     def note(self, ids: Sequence[int], now: int) -> None:
-        """Note that a recall returned `ids` at `now` (us)."""
+        """Note that a recall returned `ids` at `now` (ns)."""
         self._noted.append((now, ids))
         if len(self._noted) >= _FOLD_EVERY:
             self._folded()
@@ -60,7 +60,7 @@ class Salience:
             while self._noted:  # by what Python does in C: a recall now and then waits for all of it
                 now, ids = self._noted.popleft()
                 counts.update(ids)
-                last.update(dict.fromkeys(ids, now))
+                last.update(dict.fromkeys(ids, now // 1000))
                 self._changed = self._changed or bool(ids)
             return counts, last
 

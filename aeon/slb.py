@@ -15,7 +15,7 @@ and a checkpoint or compaction, which makes a new engine, voids what was known; 
 
 Working sets are fetched ahead after a turn, on a thread of the SLB's own, and only in sessions whose queries are near one
 another: a stream without inertia pays a dictionary, and now and then a cosine. Where hardly any query is answered from here,
-"auto" dozes: it watches one session in 32, and four queries in a row out of 64.
+"auto" dozes: it watches one session in 256, and four queries in a row out of 64, later out of 1,024.
 
 One lock, held for some instructions at a time, guards what has to agree (evictions, bytes, the ring of `lookup`). Asking
 takes none: answers and sets are immutable, and one step of the interpreter puts them in place.
@@ -62,9 +62,10 @@ _COMPLETE_ROWS_MAX = (
 _AUDIT_EVERY = 4  # an audit that needs an exact search of its own is done for one turn in so many
 _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two thirds
 # "auto" dozes where fewer than one query in six is answered from here: to watch one costs a sixth of what an answer saves.
-_CREDIT, _CREDIT_MAX = 6, 512  # queries that are watched for each answer from here, and at most
-_BURST, _BURST_OF = 4, 63  # dozing, it watches the first 4 of 64
-_WATCHED = 31  # and all of one session in 32
+_CREDIT_FIRST, _CREDIT, _CREDIT_MAX = 32, 6, 512  # queries that are watched at first, for each answer from here, at most
+_BURST = 4  # dozing, it watches so many queries
+_NAP, _NAP_MAX = 60, 1020  # and lets so many pass; twice as many each time that it saw nothing
+WATCHED = 255  # but it watches all queries of one session in 256: those whose hash has none of these bits
 _TIDY_EVERY, _SCORE_EVERY = 128, 8  # queries
 _ROOM = 64  # a ring is cut to its size when it is so much longer
 _PAID_FIRST = 8  # answers that a session's memory is counted with from the start; twice as many when they are exceeded
@@ -146,7 +147,10 @@ class Slb:
         self._shared = _Session("", RING_SHARED, 0) if shared else None
         self._bytes = self._evicted = self._fetched = 0
         self._asked = self._exact = self._certified = self._approximate = 0
-        self._credit = _CREDIT_MAX  # queries until "auto" dozes
+        self._credit = _CREDIT_FIRST  # queries until "auto" dozes
+        self.naps = 0  # queries in "auto" that are to pass it by; who lets one pass counts it down
+        self._nap = _NAP  # the next ones
+        self._watched = self._passed = 0  # of this burst; passed, with those that are to
         self._noted = (0, 0)  # (asked, hits) that drift knows of
         self._scores: deque[float] = deque(maxlen=_TIDY_EVERY)  # of best rows, that it does not know yet
         self._policy, self._drift = Policy(), Drift()
@@ -170,8 +174,6 @@ class Slb:
         ahead : where the next query is expected, float32[dim]; None = near this one if the last ones were near.
         """
         asked = self._asked = self._asked + 1
-        if self._credit > 0:
-            self._credit -= 1
         session = self._sessions.get(name)
         if session is None:
             session = self._open(name)
@@ -188,20 +190,34 @@ class Slb:
         if answer is None and self._shared is not None:
             answer = self._shared.answers.get(key)
         if answer is not None and answer.k == k and answer.serial == engine.serial and answer.query == whole:
-            hits = self._repeat(session, key, answer, view, query, filters, effort)
+            if answer.lsn == view.lsn and answer.effort is effort and answer.filters is filters:
+                hits: list[Hit] | None = as_hits(engine, *answer.listed, "exact")
+            else:
+                hits = self._repeat(session, key, answer, view, query, filters, effort)
             if hits is not None:
                 self._exact += 1
-                self._credit += _CREDIT if self._credit < _CREDIT_MAX else 0
+                if self._credit < _CREDIT_MAX:
+                    self._wake(_CREDIT)
                 return hits
+        tidy = not asked % _TIDY_EVERY
+        if self._credit > 0:
+            self._credit -= 1
+        elif mode == "auto":
+            self._watched += 1
+            if self._watched >= _BURST:
+                self._watched, tidy = 0, True
+                self._passed += self._nap - self.naps
+                self.naps, self._nap = self._nap, min(2 * self._nap, _NAP_MAX)
         plain = filters is NO_FILTERS
         near = session.near
         if near is not None and plain and k <= _K_MAX:
             hits = self._from(near, session, whole, view, query, k, effort, mode)
             if hits is not None:
-                self._credit += _CREDIT if self._credit < _CREDIT_MAX else 0
+                if self._credit < _CREDIT_MAX:
+                    self._wake(_CREDIT)
                 session.last = whole
                 self._expect(session, whole, ahead, mode)
-                if not asked % _TIDY_EVERY:
+                if tidy:
                     self._tidy(session)
                 return hits
         if plain and not engine.trace.graph.archives:
@@ -213,10 +229,10 @@ class Slb:
             listed = [hit.id for hit in hits], [hit.score for hit in hits]
             ids, scores = np.array([listed[0]], np.uint64), np.array([listed[1]], np.float32)
         self._put(session, key, whole, view, k, effort, filters, ids, scores, listed)
-        if not asked % _SCORE_EVERY:
+        if tidy or self._credit <= 0 or not asked % _SCORE_EVERY:
             if hits:
                 self._scores.append(hits[0].score)
-            if not asked % _TIDY_EVERY:
+            if tidy:
                 self._tidy(session)
         if plain and view.rows >= AHEAD_FROM_ROWS:
             last = session.last
@@ -232,12 +248,16 @@ class Slb:
                         self._expect(session, whole, None, mode)
         return hits
 
-    def dozes(self, name: str) -> bool:
-        """Whether "auto" lets the Atlas answer this query of the session `name` without looking."""
-        if self._credit > 0 or self._asked & _BURST_OF < _BURST or not hash(name) & _WATCHED:
-            return False
-        self._asked += 1
-        return True
+    def _wake(self, credit: int) -> None:
+        """It answered: watch so many queries more."""
+        self._credit += credit
+        self._passed -= self.naps
+        self.naps, self._nap = 0, _NAP
+
+    @property
+    def _asked_for(self) -> int:
+        """How many queries there were, those it dozed through included."""
+        return self._asked + self._passed - self.naps
 
     def _repeat(
         self, session: _Session, key: bytes, answer: Answer, view: View, query: NDArray[np.float32], filters: Filters,
@@ -351,7 +371,7 @@ class Slb:
         with self._lock:
             self._weigh(session)
             hits = self._exact + self._certified + self._approximate
-            asked, before = self._asked, self._noted
+            asked, before = self._asked_for, self._noted
             if asked > before[0]:
                 self._drift.note(max(0, hits - before[1]), asked - before[0])
                 self._noted = (asked, hits)
@@ -563,7 +583,8 @@ class Slb:
         """Let go of everything."""
         for name in list(self._sessions):
             self.drop_session(name)
-        self._credit = _CREDIT_MAX
+        self._credit = 0
+        self._wake(_CREDIT_FIRST)
 
     def stats(self) -> dict[str, Any]:
         """Return figures.
@@ -577,13 +598,13 @@ class Slb:
         with self._lock:
             sessions, drift = list(self._sessions.values()), self._drift
         hits = self._exact + self._certified + self._approximate
-        tau = self._policy.tau(RECALL_TARGET)
+        tau, asked = self._policy.tau(RECALL_TARGET), self._asked_for
         return {
-            "atlas": self._asked - hits,
+            "atlas": asked - hits,
             "exact": self._exact,
             "certified": self._certified,
             "approximate": self._approximate,
-            "hit_rate": hits / self._asked if self._asked else 0.0,
+            "hit_rate": hits / asked if asked else 0.0,
             "sessions": len(sessions),
             "answers": sum(len(session.answers) for session in sessions),
             "working_sets": sum(session.near is not None for session in sessions),

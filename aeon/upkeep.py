@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 PAUSE_S = 50e-6  # given to others between two pieces of work: a thread that never sleeps keeps the interpreter for 5 ms
 _WORK_S = 100e-6  # pieces of work between two pauses, at least
 _BEHIND_MAX = 4  # commits that may be left for the swap: each holds up writers for as long as it took them to apply
-_GIVE_WAY_S = 200e-6  # after each commit while there is more to catch up with: some five are applied in it
+_GIVE_WAY_S = 200e-6  # after each commit while there is more to catch up with: some five small ones are applied in it
+_GIVE_WAY_BYTE_S = 25e-9  # and for a large one so much a byte: twice what it takes to apply
 _ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
 _COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
 _SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds of applying
@@ -91,7 +92,8 @@ class Upkeep:
     def give_way(self) -> None:
         """After a commit, without a lock: let a run that catches up with the writers come nearer, or they run away from it."""
         if self._catching_up and len(self._since) > _BEHIND_MAX:
-            time.sleep(_GIVE_WAY_S)
+            with suppress(IndexError):  # all was applied meanwhile
+                time.sleep(max(_GIVE_WAY_S, len(self._since[-1][2]) * _GIVE_WAY_BYTE_S))
 
     # -- asking for runs ----------------------------------------------------------------------------------------
 

@@ -444,12 +444,12 @@ def test_auto_dozes_where_nothing_repeats_and_wakes_when_it_does(store: aeon.Sto
         known = set(before)
         store.recall(plain[n], asked_in="one", slb="auto")
         watched += set(store.slb._sessions["one"].answers) != known if "one" in store.slb._sessions else 0
-    assert watched <= 1000 if not hash("one") & slb._WATCHED else 40 <= watched <= 90
+    assert watched <= 1000 if not hash("one") & slb.WATCHED else 1 <= watched <= 40
     assert store.slb.stats()["atlas"] >= 1990 and answers > 0
     for n in range(3):  # who asks for more than "auto" is always watched
         assert kinds(store.recall(plain[n], asked_in="two", slb="certified")) == {"atlas"}
         assert kinds(store.recall(plain[n], asked_in="two", slb="certified")) == {"exact"}
-    kinds_of_repeats = [kinds(store.recall(plain[n % 20], asked_in="three", slb="auto")) for n in range(1500)]
+    kinds_of_repeats = [kinds(store.recall(plain[n % 20], asked_in="three", slb="auto")) for n in range(4500)]
     assert kinds_of_repeats[-200:].count({"exact"}) == 200
     store.slb.clear()
     store.recall(plain[0], asked_in="one", slb="auto")
