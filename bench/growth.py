@@ -87,7 +87,7 @@ class Searcher:
         """Scores, best first."""
         self.counts[0] = 0
         dispatch.kernels.search_pages(
-            self.snapshot.ctx, query, self.snapshot.rows, 0, probes, 8 + probes // 8, 1.9 if probes < 64 else 2.6, np.inf,
+            self.snapshot.ctx, query, self.snapshot.rows, 0, probes, 4 + probes // 8, 1.5 if probes < 64 else 2.6, np.inf,
             NONE, self.scratch, self.scores, self.rows, self.counts, self.stats,
         )  # fmt: skip
         return self.scores[0]
