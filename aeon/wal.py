@@ -492,12 +492,15 @@ class Wal:
         prepared = self._prepared
         if prepared is None or prepared.file is None:
             return
-        self._prepared = None
+        # Until its file is gone nobody else may make that segment: what was acknowledged into it would go with it.
+        self._prepared = _Prepared(prepared.segment, prepared.lsn, None, 0)
         try:
             prepared.file.close()
             self._files.unlink(prepared.file.path)
         except Exception as error:
             raise self.poison(error) from error
+        finally:
+            self._prepared = None
 
     def close(self) -> None:
         """Sync what was appended (unless poisoned) and close the files."""
