@@ -434,18 +434,19 @@ def _wide_dots(b: Any, rows: Sequence[Any], query: Any, stride: Any) -> Any:
     return _shuffle(b, low, high, range(8))
 
 
+def _by_lane(pattern: Sequence[int]) -> list[int]:
+    """A shuffle of two vectors of 16 in each 128-bit lane: 0 to 3 are the first one's there, 4 to 7 the other's."""
+    return [4 * lane + (j if j < 4 else 12 + j) for lane in range(4) for j in pattern]
+
+
 def _fold_eight(b: Any, eight: Sequence[Any]) -> Any:
     """Sums of eight <16 x i32>: <8 x i32>. Pairs meet within 128-bit lanes first, which costs the least moves."""
-
-    def within(pattern: Sequence[int]) -> list[int]:
-        return [4 * lane + (j if j < 4 else 12 + j) for lane in range(4) for j in pattern]
-
     pairs = []
     for x, y in zip(eight[::2], eight[1::2], strict=True):
-        pairs.append(b.add(_shuffle(b, x, y, within((0, 4, 1, 5))), _shuffle(b, x, y, within((2, 6, 3, 7)))))
+        pairs.append(b.add(_shuffle(b, x, y, _by_lane((0, 4, 1, 5))), _shuffle(b, x, y, _by_lane((2, 6, 3, 7)))))
     fours = []
     for x, y in zip(pairs[::2], pairs[1::2], strict=True):
-        fours.append(b.add(_shuffle(b, x, y, within((0, 1, 4, 5))), _shuffle(b, x, y, within((2, 3, 6, 7)))))
+        fours.append(b.add(_shuffle(b, x, y, _by_lane((0, 1, 4, 5))), _shuffle(b, x, y, _by_lane((2, 3, 6, 7)))))
     x, y = fours  # each 128-bit lane holds partial sums of four rows
     halves = b.add(
         _shuffle(b, x, y, [*range(8), *range(16, 24)]),

@@ -27,6 +27,7 @@ from ._simd import (
     I64,
     Vec,
     _broadcast,
+    _by_lane,
     _elements,
     _float_dots_eight,
     _fold,
@@ -159,15 +160,13 @@ def absolute_sums(typing_context, x, dim):
 
 def _transposed(b: Any, four: Sequence[Any]) -> list[Any]:
     """Element i of 128-bit lane j of vector k becomes element k of lane j of vector i."""
-
-    def lanes(pattern: Sequence[int]) -> list[int]:
-        return [4 * lane + (j if j < 4 else 12 + j) for lane in range(4) for j in pattern]
-
     pairs = [
-        _shuffle(b, four[at], four[at + 1], lanes(pattern)) for pattern in ((0, 4, 1, 5), (2, 6, 3, 7)) for at in (0, 2)
+        _shuffle(b, four[at], four[at + 1], _by_lane(pattern))
+        for pattern in ((0, 4, 1, 5), (2, 6, 3, 7))
+        for at in (0, 2)
     ]
     return [
-        _shuffle(b, pairs[at], pairs[at + 1], lanes(pattern))
+        _shuffle(b, pairs[at], pairs[at + 1], _by_lane(pattern))
         for at in (0, 2)
         for pattern in ((0, 1, 4, 5), (2, 3, 6, 7))
     ]

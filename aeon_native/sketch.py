@@ -363,58 +363,79 @@ def _near_groups(ctx, s, q_scale, correction, scores, slots):
 
 
 @helper
-def _take_held_pages(ctx, s, prepared, held, spread, keys, wanted):
-    """Score the centroids of the blocks held, those of the best bounds first; (how many wait, are kept, the score to beat)."""
+def _take_slots(ctx, s, prepared, mask, block, waiting, keys, count, wanted, worst, spread):
+    """Let the centroids of a block's lanes wait, and score them whenever there are 16; (how many wait, are kept, `worst`)."""
     q_scale, correction, _, _ = prepared
     width = ctx[_DIM]
-    pending = s + np.uintp(_PENDING * width)
+    pending, numbers = s + np.uintp(_PENDING * width), block + np.uintp(4 * width + 12 * LANES)
     codes, scales = np.uintp(ctx[_SLOT_CODES]), np.uintp(ctx[_SLOT_SCALES])
+    while mask != np.uint32(0):
+        lane = lowest_bit(np.uint64(mask))
+        mask &= mask - np.uint32(1)
+        _push_centroid(pending, waiting, codes, scales, np.int64(load_u32(numbers + np.uintp(4 * lane))), width)
+        waiting += 1
+        if waiting == 16:
+            count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
+            waiting = _shift(pending, waiting)
+    return waiting, count, worst
+
+
+@helper
+def _finish_slots(ctx, s, prepared, waiting, keys, count, wanted, worst, spread):
+    """Score all that wait, and keep no more than `wanted`."""
+    q_scale, correction, _, _ = prepared
+    width = ctx[_DIM]
+    while waiting > 0:
+        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread)
+        waiting = _shift(s + np.uintp(_PENDING * width), waiting)
+    if count >= wanted:
+        _best_first(keys, count, wanted)
+        count, worst = wanted, max(worst, _key_score(keys[wanted - 1]))
+    return count, worst
+
+
+@helper
+def _fetch_nearest(ctx, keys, count):
+    """The first blocks of the nearest page so far: most likely it stays the nearest."""
+    best = keys[0]
+    for n in range(1, count):
+        best = max(best, keys[n])
+    slot = _key_number(best)
+    blocks = np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + np.uintp(4 * slot)))
+    page = np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + np.uintp(8 * slot)))
+    _fetch(page, min(blocks, _FETCHED) * (4 * ctx[_DIM] + 16 * LANES))
+
+
+@helper
+def _take_held_slots(ctx, s, prepared, held, spread, keys, wanted):
+    """Score the centroids of the blocks held, those of the best bounds first; (how many wait, are kept, the score to beat)."""
+    pending = s + np.uintp(_PENDING * ctx[_DIM])
     threshold = _enough(pending + np.uintp(_BOUNDS), LANES * held, 8 if spread < _UNBOUNDED else (wanted + 7) & ~7)
     waiting = count = 0
     worst = _LOWEST
     for turn in range(2):
         for n in range(held):
-            numbers = np.uintp(load_u64(pending + np.uintp(_BLOCKS + 8 * n))) + np.uintp(4 * width + 12 * LANES)
+            block = np.uintp(load_u64(pending + np.uintp(_BLOCKS + 8 * n)))
             bounds = pending + np.uintp(_BOUNDS + 4 * LANES * n)
             mask = lanes_between(bounds, worst if turn else threshold, threshold if turn else _INF)
-            while mask != np.uint32(0):
-                lane = lowest_bit(np.uint64(mask))
-                mask &= mask - np.uint32(1)
-                slot = np.int64(load_u32(numbers + np.uintp(4 * lane)))
-                _push_centroid(pending, waiting, codes, scales, slot, width)
-                waiting += 1
-                if waiting == 16:
-                    count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
-                    waiting = _shift(pending, waiting)
-        if turn == 0:
-            while waiting > 0:
-                count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread)
-                waiting = _shift(pending, waiting)
-            waiting = 0
-            best = keys[0]
-            for n in range(1, count):
-                best = max(best, keys[n])
-            if count > 0:
-                page = np.uintp(8 * _key_number(best))
-                _fetch(
-                    np.uintp(load_u64(np.uintp(ctx[_SLOT_PAGES]) + page)),
-                    min(np.int64(load_u32(np.uintp(ctx[_SLOT_BLOCKS]) + (page >> np.uintp(1)))), _FETCHED)
-                    * (4 * width + 16 * LANES),
+            if mask != np.uint32(0):  # seldom: a call costs as much as a block
+                waiting, count, worst = _take_slots(
+                    ctx, s, prepared, mask, block, waiting, keys, count, wanted, worst, spread
                 )
-            if count >= wanted:
-                _best_first(keys, count, wanted)
-                count, worst = wanted, max(worst, _key_score(keys[wanted - 1]))
+        if turn == 0:
+            count, worst = _finish_slots(ctx, s, prepared, waiting, keys, count, wanted, worst, spread)
+            waiting = 0
+            if count > 0:
+                _fetch_nearest(ctx, keys, count)
     return waiting, count, worst
 
 
 @helper
 def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slots, keys, scores, slots):
     """The slots with the best centroids out of the nearest groups, no worse than the best by more than `spread`, best first."""
-    q_scale, correction, a, minus = prepared
+    _, _, a, minus = prepared
     width = ctx[_DIM]
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
-    codes, scales = np.uintp(ctx[_SLOT_CODES]), np.uintp(ctx[_SLOT_SCALES])
-    step = np.uintp(4 * width + 16 * LANES)
     waiting = count = held = 0
     wanted, worst = scores.shape[0], _LOWEST
     for g in range(groups):
@@ -427,28 +448,18 @@ def _near_pages(ctx, s, prepared, eps0, spread, groups, group_scores, group_slot
                 store_i64(pending + np.uintp(_BLOCKS + 8 * held), np.int64(block))
                 held += 1
                 if held == _HELD:
-                    waiting, count, worst = _take_held_pages(ctx, s, prepared, held, spread, keys, wanted)
+                    waiting, count, worst = _take_held_slots(ctx, s, prepared, held, spread, keys, wanted)
             else:
                 threshold = worst - base if worst > _LOWEST else _LOWEST
                 mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0)
-                while mask != np.uint32(0):
-                    lane = lowest_bit(np.uint64(mask))
-                    mask &= mask - np.uint32(1)
-                    slot = np.int64(load_u32(block + np.uintp(4 * width + 12 * LANES + 4 * lane)))
-                    _push_centroid(pending, waiting, codes, scales, slot, width)
-                    waiting += 1
-                    if waiting == 16:
-                        count, worst = _take_pages(s, width, 8, q_scale, correction, keys, count, wanted, worst, spread)
-                        waiting = _shift(pending, waiting)
-            block += step
+                if mask != np.uint32(0):  # seldom: a call costs as much as a block
+                    waiting, count, worst = _take_slots(
+                        ctx, s, prepared, mask, block, waiting, keys, count, wanted, worst, spread
+                    )
+            block += np.uintp(4 * width + 16 * LANES)
     if held < _HELD:
-        waiting, count, worst = _take_held_pages(ctx, s, prepared, held, spread, keys, wanted)
-    while waiting > 0:
-        count, worst = _take_pages(s, width, waiting, q_scale, correction, keys, count, wanted, worst, spread)
-        waiting = _shift(pending, waiting)
-    if count > wanted:
-        _best_first(keys, count, wanted)
-        count = wanted
+        waiting, count, worst = _take_held_slots(ctx, s, prepared, held, spread, keys, wanted)
+    count, worst = _finish_slots(ctx, s, prepared, waiting, keys, count, wanted, worst, spread)
     _order(keys, count)
     for n in range(count):
         scores[n], slots[n] = _key_score(keys[n]), _key_number(keys[n])
@@ -523,6 +534,37 @@ def _allowed_lanes(numbers, limit, allowed):
 
 
 @helper
+def _finish_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count):
+    """Offer all that wait; how many are in the top k."""
+    while waiting > 0:
+        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
+        waiting = _shift(s + np.uintp(_PENDING * ctx[_DIM]), waiting)
+    return count
+
+
+@helper
+def _take_lanes(ctx, s, prepared, mask, block, limit, lsn, waiting, scores, rows, count):
+    """Let the rows of a block's lanes wait, and offer them whenever there are 16; (how many wait, are held, were new)."""
+    q_scale, correction, _, _ = prepared
+    width = ctx[_DIM]
+    pending, columns = s + np.uintp(_PENDING * width), block + np.uintp(4 * width)
+    new = 0
+    while mask != np.uint32(0):
+        lane = lowest_bit(np.uint64(mask))
+        mask &= mask - np.uint32(1)
+        row = np.int64(load_u32(columns + np.uintp(12 * LANES + 4 * lane)))
+        if row >= limit:
+            continue
+        _push_row(ctx, pending, waiting, row, load_f32(columns + np.uintp(8 * LANES + 4 * lane)))
+        waiting += 1
+        new += 1
+        if waiting == 16:
+            count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
+            waiting = _shift(pending, waiting)
+    return waiting, count, new
+
+
+@helper
 def _scan_tail(ctx, s, q_scale, correction, limit, lsn, allowed, filtered, scores, rows, count):
     """Rows that are in no page yet."""
     pending = s + np.uintp(_PENDING * ctx[_DIM])
@@ -549,44 +591,33 @@ def _leave_out(bounds, permitted):
 
 
 @helper
-def _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count, rescored):
+def _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count):
     """Offer the rows of the blocks held, those of the best bounds first; (how many wait, are in the top k, were scored)."""
-    q_scale, correction, _, _ = prepared
-    k, width = scores.shape[0], ctx[_DIM]
-    pending = s + np.uintp(_PENDING * width)
+    k, pending = scores.shape[0], s + np.uintp(_PENDING * ctx[_DIM])
     threshold = _enough(pending + np.uintp(_BOUNDS), LANES * held, (k + 7) & ~7)
-    waiting = 0
+    waiting = scored = 0
     for turn in range(2):
         for n in range(held):
-            columns = np.uintp(load_u64(pending + np.uintp(_BLOCKS + 8 * n))) + np.uintp(4 * width)
+            block = np.uintp(load_u64(pending + np.uintp(_BLOCKS + 8 * n)))
             bounds = pending + np.uintp(_BOUNDS + 4 * LANES * n)
             worst = scores[0] if count == k else _LOWEST
             mask = lanes_between(bounds, worst if turn else max(threshold, worst), threshold if turn else _INF)
-            while mask != np.uint32(0):
-                lane = lowest_bit(np.uint64(mask))
-                mask &= mask - np.uint32(1)
-                row = np.int64(load_u32(columns + np.uintp(12 * LANES + 4 * lane)))
-                if row >= limit:
-                    continue
-                _push_row(ctx, pending, waiting, row, load_f32(columns + np.uintp(8 * LANES + 4 * lane)))
-                waiting += 1
-                rescored += 1
-                if waiting == 16:
-                    count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
-                    waiting = _shift(pending, waiting)
+            if mask != np.uint32(0):  # seldom: a call costs as much as a block
+                waiting, count, new = _take_lanes(
+                    ctx, s, prepared, mask, block, limit, lsn, waiting, scores, rows, count
+                )
+                scored += new
         if turn == 0:
-            while waiting > 0:
-                count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
-                waiting = _shift(pending, waiting)
+            count = _finish_rows(ctx, s, waiting, prepared[0], prepared[1], lsn, scores, rows, count)
             waiting = 0
-    return waiting, count, rescored
+    return waiting, count, scored
 
 
 @helper
 def _scan_pages(
     ctx, s, prepared, eps0, near, near_scores, near_slots, limit, lsn, allowed, filtered, scores, rows, count, stats
 ):
-    q_scale, correction, a, minus = prepared
+    _, _, a, minus = prepared
     width = ctx[_DIM]
     pending, lut = s + np.uintp(_PENDING * width), s + np.uintp(_LUT * width)
     step = np.uintp(4 * width + 16 * LANES)
@@ -601,9 +632,11 @@ def _scan_pages(
         for _ in range(size):
             _fetch(ahead, step)
             ahead += step
-            numbers = block + np.uintp(4 * width + 12 * LANES)
-            permitted = _allowed_lanes(numbers, limit, allowed) if filtered else np.uint32(0xFFFFFFFF)
+            permitted = np.uint32(0xFFFFFFFF)
+            if filtered:
+                permitted = _allowed_lanes(block + np.uintp(4 * width + 12 * LANES), limit, allowed)
             if permitted != np.uint32(0):
+                new = 0
                 if held < _HELD:
                     bounds = pending + np.uintp(_BOUNDS + 4 * LANES * held)
                     lane_bounds(block, lut, width, a, minus, eps0, base, bounds)
@@ -612,31 +645,20 @@ def _scan_pages(
                     store_i64(pending + np.uintp(_BLOCKS + 8 * held), np.int64(block))
                     held += 1
                     if held == _HELD:
-                        waiting, count, rescored = _take_held_rows(
-                            ctx, s, prepared, held, limit, lsn, scores, rows, count, rescored
-                        )
+                        waiting, count, new = _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count)
                 else:
                     threshold = scores[0] - base if count == scores.shape[0] else _LOWEST
                     mask = surviving_lanes(block, lut, width, a, minus, threshold, eps0) & permitted
-                    while mask != np.uint32(0):
-                        lane = lowest_bit(np.uint64(mask))
-                        mask &= mask - np.uint32(1)
-                        row = np.int64(load_u32(numbers + np.uintp(4 * lane)))
-                        if row >= limit:
-                            continue
-                        scale = load_f32(block + np.uintp(4 * width + 8 * LANES + 4 * lane))
-                        _push_row(ctx, pending, waiting, row, scale)
-                        waiting += 1
-                        rescored += 1
-                        if waiting == 16:
-                            count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
-                            waiting = _shift(pending, waiting)
+                    if mask != np.uint32(0):  # seldom: a call costs as much as a block
+                        waiting, count, new = _take_lanes(
+                            ctx, s, prepared, mask, block, limit, lsn, waiting, scores, rows, count
+                        )
+                rescored += new
             block += step
     if held < _HELD:
-        waiting, count, rescored = _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count, rescored)
-    while waiting > 0:
-        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
-        waiting = _shift(pending, waiting)
+        waiting, count, new = _take_held_rows(ctx, s, prepared, held, limit, lsn, scores, rows, count)
+        rescored += new
+    count = _finish_rows(ctx, s, waiting, prepared[0], prepared[1], lsn, scores, rows, count)
     _sort(scores, rows, count)
     stats[0] += near
     stats[1] += blocks
@@ -797,10 +819,7 @@ def _take_listed(ctx, s, listed, scales, m, q_scale, correction, lsn, scores, ro
         if waiting == 16:
             count = _take_rows(ctx, s, 8, q_scale, correction, lsn, scores, rows, count)
             waiting = _shift(pending, waiting)
-    while waiting > 0:
-        count = _take_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
-        waiting = _shift(pending, waiting)
-    return count
+    return _finish_rows(ctx, s, waiting, q_scale, correction, lsn, scores, rows, count)
 
 
 @kernel(

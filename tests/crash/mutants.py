@@ -130,6 +130,7 @@ MUTANTS = (
     Mutant("a prepared segment is begun although a commit came before", "wal", " and prepared.lsn == self.appended_lsn:\n", ":\n"),
     Mutant("a prepared segment says that the one before is whole", "wal", "lsn + 1, next_id, previous_synced=False\n", "lsn + 1, next_id, previous_synced=True\n"),
     Mutant("a prepared segment that was not begun stays", "wal", "            self._files.unlink(prepared.file.path)\n", "            pass\n"),
+    Mutant("a prepared segment loses its place before its file is gone", "wal", "        self._prepared = _Prepared(prepared.segment, prepared.lsn, None, 0)\n", "        self._prepared = None\n"),
     Mutant("a segment is begun beside a prepared one", "wal", "self._offset > SEGMENT_HEADER.size and self._prepared is None:\n", "self._offset > SEGMENT_HEADER.size:\n"),
     Mutant("commits since the freeze are not kept", "upkeep", "            self._since.append((lsn, first_id, body))\n", "            pass\n"),
     Mutant("the frozen commit is applied twice", "upkeep", "        if 0 <= self._freeze_lsn < lsn:\n", "        if 0 <= self._freeze_lsn <= lsn:\n"),

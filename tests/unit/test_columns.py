@@ -115,7 +115,7 @@ def test_records_that_are_rows(chunk: int, dtype: Any, width: int) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_does_not_write_into_its_parents_chunks() -> None:
-    large = zeros((1 << 17,), np.dtype(np.uint8))
+    large = zeros((1 << 19,), np.dtype(np.uint8))
     assert not large.flags.owndata
     large[0] = 1
     child = os.fork()
