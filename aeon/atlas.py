@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ from aeon_native.page_layout import padded_dim, scratch_bytes
 
 INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
-_CATCH_UP_ROWS = 256  # at most that many go into pages in one commit's apply, so that it stays short
+_CATCH_UP_ROWS = 256  # and of an index that is behind so many: it comes nearer by three rows for each new one
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _MOST = 8  # times the pages of an average search: the most that one looks at
@@ -44,6 +44,7 @@ _QUERY_SAMPLE = 16  # every so many queries one is kept, and all of the first on
 _CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 0.006
 _CALIBRATION_BYTES = 192 << 30  # of rows read by one calibration's exact searches: some 20 s of the background's
 _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
+_GUESS_ROWS = 1 << 17  # up to so many the index serves before its curve is measured: `probing.UNMEASURED` does
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
 _BUILD_ANEW = 2  # and pages are made anew: those that came of splits alone take half as many rows more (decision 11)
 _SHARED_FROM = 32  # so many queries are worth a second thread
@@ -86,6 +87,7 @@ class Atlas(Rows):
         self._bitmap: tuple[Any, tuple[Any, ...], NDArray[np.uint8]] | None = None  # of the filter before
         self._asked = self._measure_at = 0
         self._local = threading.local()
+        self.is_held = False  # while another generation serves, whose index may come here
         self.index_error = ""  # why the index was given up, if it was
         self.pages_error = ""  # why the generation's pages were not used, if they were not
 
@@ -96,10 +98,11 @@ class Atlas(Rows):
         row = self.add(id_, scale, codes)
         index = self._index
         if index is not None:
-            if self.codes.count - index.rows >= TAIL_ROWS:
+            waiting = self.codes.count - index.rows
+            if waiting == TAIL_ROWS or (waiting > TAIL_ROWS and row % TAIL_ROWS == 0):
                 first = index.rows
                 self._follow(lambda: index.insert(first, min(self.codes.count, first + _CATCH_UP_ROWS)))
-        elif row % CHUNK_RECORDS == 0:
+        if row % CHUNK_RECORDS == 0:
             self.start_index()
         return row
 
@@ -427,22 +430,31 @@ class Atlas(Rows):
             kept.append(query.copy())
         else:  # a random one goes, so that those kept are spread over many conversations
             kept[int(random.random() * _REAL_QUERIES)] = query.copy()
-        due = self._asked >= self._measure_at or self.codes.count > _GROWTH * self._curve.rows
+        due = self._asked >= self._measure_at or self._has_grown
         if due and len(kept) >= _REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._background.busy:
             self._measure_at = min(2 * self._asked, self._asked + _MEASURE_EVERY)
             self._background.start(self._calibrate, "aeon-calibrate")
 
     def start_index(self) -> None:
-        """Begin to make the index, or to take it from its file, if it is due and not there."""
+        """Begin to make the index, or to take it from its file, if it is not there; or to measure one that has grown."""
         if (
             self.codes.count >= INDEX_FROM_ROWS
-            and self._index is None
+            and (self._index is None or self._has_grown)
+            and not self.is_held
             and not self._background.busy
             and not self._background.error
             and not self.index_error
             and dispatch.ready()
         ):
-            self._background.start(self._build, "aeon-index")
+            self._background.start(self._build if self._index is None else self._measure, "aeon-index")
+
+    @property
+    def _has_grown(self) -> bool:
+        return self.codes.count > _GROWTH * self._curve.rows
+
+    @property
+    def _has_doubled(self) -> bool:
+        return self._index is not None and self.codes.count >= _BUILD_ANEW * self._index.built
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until an index that is due is there and its curve measured; whether an index serves.
@@ -454,6 +466,9 @@ class Atlas(Rows):
             dispatch.wait(timeout)
             self.start_index()
             self._background.wait(timeout)
+            if self._has_doubled:
+                self._background.start(self._calibrate, "aeon-calibrate")
+                self._background.wait(timeout)
         return self._index is not None
 
     def stop_background(self) -> None:
@@ -470,11 +485,14 @@ class Atlas(Rows):
             if not index.build(self.codes.count, stop=stopping):
                 return
         self._catch_up(index, stopping)
-        if not self._curve.rows:
+        if not self._curve.rows and index.rows > _GUESS_ROWS:
             self._calibrate_with(index, stopping)
             self._catch_up(index, stopping)
-        if not stopping():
-            self._index = index
+        if stopping():
+            return
+        self._index = index
+        if not self._curve.rows:
+            self._measure(stopping)
 
     def _load(self, *, copy: bool = False) -> PageIndex | None:
         """The index as the generation's file holds it; None if there is none, or it is damaged: it is derived.
@@ -500,13 +518,24 @@ class Atlas(Rows):
 
     def encode_pages(
         self, snapshot: Snapshot, rows: int, moved: NDArray[np.int64], pause: Callable[[], None]
-    ) -> list[NDArray[np.uint8]]:
-        """The content of a pages file in parts, of what `snapshot` shows; see `page_file.encode_pages`."""
+    ) -> tuple[int, Iterator[NDArray[np.uint8]]]:
+        """Length and parts of a pages file's content, of what `snapshot` shows; see `page_file.encode_pages`."""
         return encode_pages(snapshot, padded_dim(self.dim), self._curve, rows, moved, pause)
 
-    def take_over(self, old: Atlas, stopping: Callable[[], bool]) -> None:
-        """Serve from this generation's pages at once, and go on with what `old` knows of its queries."""
+    def take_over(self, old: Atlas) -> None:
+        """Go on with the index that serves in `old`, where rows have the same numbers; under the index lock."""
+        self.learn_from(old)
+        index = old._index
+        if index is not None:
+            self._use_curve(old._curve)
+            self._index = index.handed_to(self)
+
+    def learn_from(self, old: Atlas) -> None:
+        """Go on with what `old` knows of its queries."""
         self._kept, self._asked, self._measure_at = old._kept, old._asked, old._measure_at
+
+    def serve(self, stopping: Callable[[], bool]) -> None:
+        """Make the index from this generation's pages, now."""
         if FileKind.PAGES in self._files and dispatch.ready():
             self._build(stopping)
 
@@ -531,24 +560,34 @@ class Atlas(Rows):
         return [self.pages_error] if index is None else index.verify()
 
     def _catch_up(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
-        """Insert what came while the index was being made."""
-        while self.codes.count - index.rows >= TAIL_ROWS and not stopping():
-            index.insert(index.rows, min(self.codes.count, index.rows + _CATCH_UP_ROWS))
+        """Insert what came while the index was being made; where as much comes meanwhile, the rest is left to `append`."""
+        before, waiting = math.inf, self.codes.count - index.rows
+        while TAIL_ROWS <= waiting <= before / 2:
+            end = self.codes.count
+            while index.rows < end:
+                if stopping():
+                    return
+                index.insert(index.rows, min(end, index.rows + _CATCH_UP_ROWS))
+            before, waiting = waiting, self.codes.count - index.rows
 
     def _calibrate(self, stopping: Callable[[], bool]) -> None:
         """Measure the curve; if the index has grown a lot by splits, make a new one before."""
         index = self._index
-        if index is None:
-            return
-        if self.codes.count >= _BUILD_ANEW * index.built:
+        if index is not None and self._has_doubled:
             anew = PageIndex(self, self.dim, self._seed)
             if not anew.build(self.codes.count, stop=stopping):
                 return
             self._catch_up(anew, stopping)
             if stopping() or self._index is not index:  # given up meanwhile
                 return
-            self._index = index = anew  # before its curve: the old one promises less, and so asks for more
-        self._calibrate_with(index, stopping)
+            self._index = anew  # before its curve: the old one promises less, and so asks for more
+        self._measure(stopping)
+
+    def _measure(self, stopping: Callable[[], bool]) -> None:
+        """Measure the curve of the index that serves."""
+        index = self._index
+        if index is not None:
+            self._calibrate_with(index, stopping)
 
     def _calibrate_with(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
         """Measure recall against exact search, on recent queries or else on rows of the store."""

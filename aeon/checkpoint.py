@@ -13,7 +13,7 @@ leaves the old generation and its log, or the new one:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.engine import Engine, Frozen, deaths_in
 from aeon.errors import CorruptionError
-from aeon.files import FileSystem
+from aeon.files import Buffer, FileSystem
 from aeon.format import (
     BLOB,
     BLOB_ALIGNMENT,
@@ -44,6 +44,7 @@ from aeon.generation_files import ArenaWriter, write_table
 from aeon.graph import operations_of
 from aeon.manifest import FileEntry, Manifest
 from aeon.operations import encode_forget
+from aeon.page_memory import Snapshot
 from aeon.rows import row_checksums
 from aeon.trace import Names, event_checksums
 from aeon.wal import LogPosition
@@ -411,16 +412,25 @@ class _Writer:
     def write_tables(self, purging: bool) -> dict[FileKind, FileEntry]:
         """Write the tables that are derived from the arena."""
         entries = {}
-        for kind, parts, count in self._tables(purging):
+        for kind, content, count in self._tables(purging):
             self._pause()
-            entries[kind] = write_table(
-                self._files, self._root, self._uuid, self._generation, kind,
-                [part if isinstance(part, bytes) else part.view(np.uint8).reshape(-1) for part in parts], count,
-            )  # fmt: skip
+            table = content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1)
+            entries[kind] = self._write_table(kind, len(table), [table], count)
+        if self._frozen.pages is not None:
+            size, parts = self._encode_pages(self._frozen.pages)
+            entries[FileKind.PAGES] = self._write_table(FileKind.PAGES, size, parts, size)
         return entries
 
-    def _tables(self, purging: bool) -> Iterator[tuple[FileKind, Sequence[Any], int]]:
-        """Each table in parts, and how many records it has; large ones are made when they are written."""
+    def _write_table(self, kind: FileKind, size: int, parts: Iterable[Buffer], count: int) -> FileEntry:
+        return write_table(self._files, self._root, self._uuid, self._generation, kind, size, parts, count)
+
+    def _encode_pages(self, pages: Snapshot) -> tuple[int, Iterator[NDArray[np.uint8]]]:
+        shown = np.where(self._row_deaths == 0, self._moved, -1) if self._compacting else self._moved
+        indexed = int(np.count_nonzero(self._moved[: pages.rows] >= 0))
+        return self._atlas.encode_pages(pages, indexed, shown, self._pause)
+
+    def _tables(self, purging: bool) -> Iterator[tuple[FileKind, bytes | NDArray[Any], int]]:
+        """The content of each table but the pages, and how many records it has."""
         engine, frozen = self._engine, self._frozen
         self._pause()
         event_deaths = np.concatenate([self._deaths[: self._first], self._deaths[self._kept]])
@@ -435,24 +445,18 @@ class _Writer:
         ]
         fields = self._fields() if purging else None
         names = self._trace.names.pack(self._sessions, self._namespaces, branches, fields)
-        yield FileKind.EVENT_DEATHS, [event_deaths.astype("<u8")], len(event_deaths)
-        yield FileKind.ROW_DEATHS, [row_deaths.astype("<u8")], len(row_deaths)
-        yield FileKind.KEYS, [keys], len(keys)
-        yield FileKind.NAMES, [names], 1
-        yield FileKind.SESSIONS, [sessions], len(sessions)
-        yield FileKind.POSTINGS, [postings], len(postings)
-        if frozen.pages is not None:
-            shown = np.where(self._row_deaths == 0, self._moved, -1) if self._compacting else self._moved
-            indexed = int(np.count_nonzero(self._moved[: frozen.pages.rows] >= 0))
-            pages = engine.atlas.encode_pages(frozen.pages, indexed, shown, self._pause)
-            yield FileKind.PAGES, pages, sum(map(len, pages))
-            del pages
+        yield FileKind.EVENT_DEATHS, event_deaths.astype("<u8"), len(event_deaths)
+        yield FileKind.ROW_DEATHS, row_deaths.astype("<u8"), len(row_deaths)
+        yield FileKind.KEYS, keys, len(keys)
+        yield FileKind.NAMES, names, 1
+        yield FileKind.SESSIONS, sessions, len(sessions)
+        yield FileKind.POSTINGS, postings, len(postings)
         blocks = engine.time_blocks.encode(engine.atlas, self._moved)
         if blocks is not None:
-            yield FileKind.TIME_BLOCKS, [blocks], len(blocks)
+            yield FileKind.TIME_BLOCKS, blocks, len(blocks)
         for kind, table in self._graph.items():
             if kind in _ALWAYS or len(table):
-                yield kind, [table], len(table)
+                yield kind, table, len(table)
 
     def _fields(self) -> Iterable[str]:
         """The metadata fields that the kept memories have."""

@@ -50,6 +50,7 @@ _PRIVATE = (
 )  # changed in memory while the file stays as it is
 
 
+_LET_GO_BYTES = 1 << 24  # a millisecond
 _PIECE = 4096  # events whose fields are taken together
 _serials = itertools.count(1)
 
@@ -163,19 +164,41 @@ class Engine:
         pages = None if index is None else index.snapshot
         return Frozen(self.view, len(names.sessions), len(names.namespaces), changes, pages)
 
-    def take_over(self, old: Engine, pause: Callable[[], None], is_stopping: Callable[[], bool]) -> None:
-        """Take what the engine of the generation before knows beside its files: the page index, columns of metadata."""
-        self.atlas.take_over(old.atlas, is_stopping)
+    def take_over(self, frozen: Frozen, pause: Callable[[], None], is_stopping: Callable[[], bool]) -> None:
+        """Take what the engine of the generation before knows beside its files: columns of metadata; its page index is next.
+
+        Where rows were left out their numbers changed: then pages come from the file, before anything is applied.
+        """
+        old = frozen.view.engine
+        if self.is_renumbered(frozen):
+            self.atlas.learn_from(old.atlas)
+            self.atlas.serve(is_stopping)
         if old.fields.is_empty:
             return
         before, ids = old.trace.ids(old.view.events, pause), self.trace.ids(self.view.events, pause)
         self.fields.take_over(old.fields, np.searchsorted(before, ids), pause)
+
+    def is_renumbered(self, frozen: Frozen) -> bool:
+        """Whether rows have other numbers than in what this generation was written from."""
+        return self.atlas.codes.base_count != frozen.view.rows
 
     def warm(self, pause: Callable[[], None]) -> None:
         """Verify what was mapped, so that no reader or writer has to wait for that later."""
         self.trace.warm(pause)
         self.atlas.warm(pause)
         _ = self.keys
+
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Take what was read of the arena files out of memory: another engine serves, and maps them as well.
+
+        Who still holds this one may go on reading.
+        """
+        for kind in (FileKind.CODES, FileKind.EVENTS, FileKind.BLOBS):
+            if kind in self.mapped:
+                file = self.mapped[kind]
+                for first in range(0, len(file.data), _LET_GO_BYTES):
+                    file.let_go(first, first + _LET_GO_BYTES)
+                    pause()
 
     @cached_property
     def keys(self) -> KeyTable:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 DIRECTORY_MODE = 0o700  # what an agent remembers is for its owner only
 FILE_MODE = 0o600
 
-_MAPPED_FROM = 1 << 19  # bytes from which memory is the system's own: a chunk of events; what a page split reads is less
+_MAPPED_FROM = 1 << 19  # bytes from which memory is the system's own: more than a page split reads
 # Private where that can be chosen: after a fork the child must not write into its parent's store.
 _PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 

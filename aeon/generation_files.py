@@ -7,7 +7,7 @@ writes over them. A table's content is checksummed as a whole and verified when 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,7 @@ class MappedFile:
         """Bytes of `data` that were read and need not stay in memory; they are mapped still."""
         if self._mapping is not None:
             begin = data_offset(self.kind)
-            let_go(self._mapping, begin + start, begin + stop)
+            let_go(self._mapping, begin + start, min(begin + stop, len(self._mapping)))
 
     def content(self) -> NDArray[Any]:
         """The records (structured ndarray, or uint8 bytes); a table is verified on the first call."""
@@ -126,28 +126,31 @@ class MappedFile:
 
 
 def write_table(
-    files: FileSystem, root: str, uuid: bytes, generation: int, kind: FileKind, parts: Sequence[Buffer], count: int
-) -> FileEntry:
-    """Write a table, whose content is given in parts, and sync it; its directory entry is synced by the caller."""
-    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    files: FileSystem, root: str, uuid: bytes, generation: int, kind: FileKind, size: int, parts: Iterable[Buffer],
+    count: int,
+) -> FileEntry:  # fmt: skip
+    """Write a table and sync it; its directory entry is synced by the caller.
+
+    size, parts : the content's bytes, uint8 arrays or bytes one behind the other; each may be made when it is its turn.
+    """
     record_bytes = RECORDS[kind].size if kind in RECORDS else 0
-    crc = 0
-    for view in views:
-        crc = dispatch.kernels.crc32c(view, crc)
-    header = encode_header(kind, uuid, generation, count, record_bytes, crc)
-    size = len(header) + sum(map(len, views))
     path = f"{generation_name(generation)}/{file_name(kind)}"
     file = files.open(f"{root}/{path}", create=True)
     try:
-        file.allocate(0, size)  # NoSpaceError before anything is written
-        at = 0
-        for view in (memoryview(header), *views):
-            write_fully(file, view, at)
-            at += len(view)
+        file.allocate(0, FILE_HEADER.size + size)  # NoSpaceError before anything is written
+        crc, at = 0, FILE_HEADER.size
+        for part in parts:
+            crc = dispatch.kernels.crc32c(part, crc)
+            write_fully(file, part, at)
+            at += len(part)
+        assert at == FILE_HEADER.size + size
+        # Its checksum is known at last; that it comes behind the rest on disk as well counts for nothing: no MANIFEST
+        # names the file before it is synced.
+        write_fully(file, encode_header(kind, uuid, generation, count, record_bytes, crc), 0)
         file.fsync()
     finally:
         file.close()
-    return FileEntry(path, size, count)
+    return FileEntry(path, at, count)
 
 
 class ArenaWriter:

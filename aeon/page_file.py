@@ -6,7 +6,8 @@ Written whole at a checkpoint; mapped privately, so that the index may go on fil
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,88 +30,89 @@ def encode_pages(
     rows: int,
     moved: NDArray[np.int64],
     pause: Callable[[], None] = lambda: None,
-) -> list[NDArray[np.uint8]]:
-    """Return the content of a pages file in parts, uint8[n] each. The index may go on changing meanwhile.
+) -> tuple[int, Iterator[NDArray[np.uint8]]]:
+    """Return a pages file's content: its length, and its parts uint8[n], made as they are asked for.
+
+    The index may go on changing meanwhile. No more than some pages are copied at a time.
 
     dim : of the sketches. rows : new number of the first row that is in no page.
     moved : int64[m], the new numbers of the rows below `snapshot.rows`, increasing; -1 = the row is left out, and out of its
     page; a page or group that is left empty is, too. pause : called before every page.
     """
-    shown = moved[: snapshot.rows]
-    pages = _pack_level(snapshot.levels["slot"], shown, dim, pause)
+    pages = _Level(snapshot.levels["slot"], moved[: snapshot.rows], dim, pause)
     slots = np.full(len(snapshot.levels["slot"]["pages"]), -1, np.int64)
     slots[pages.slots] = np.arange(len(pages.slots))
-    groups = _pack_level(snapshot.levels["top"], slots, dim, pause)
+    groups = _Level(snapshot.levels["top"], slots, dim, pause)
     points = len(curve.probes) if curve.rows else 0
+    blocks = int(groups.records["blocks"].sum(dtype=np.int64) + pages.records["blocks"].sum(dtype=np.int64))
     header = PAGES_HEADER.pack(
-        rows, dim, len(groups.slots), len(pages.slots), points, len(groups.content) + len(pages.content),
-        curve.rows, curve.queries, int(curve.real), b"",
-    )  # fmt: skip
+        rows, dim, len(groups.slots), len(pages.slots), points, blocks, curve.rows, curve.queries, int(curve.real), b""
+    )
     table = np.zeros(points, CURVE_POINT.dtype)
     if points:
         table["probes"], table["spread"] = curve.probes, curve.spreads
         table["recall_10"], table["recall_100"] = curve.recalls[_FEW], curve.recalls[_MANY]
     records = np.concatenate([groups.records, pages.records])
-    parts = [
+    first = [
         np.frombuffer(header, np.uint8), table.view(np.uint8), _padding(len(header) + table.nbytes),
-        records.view(np.uint8), _padding(records.nbytes), groups.codes.view(np.uint8), pages.codes.view(np.uint8),
-        groups.content.view(np.uint8), pages.content.view(np.uint8),
+        records.view(np.uint8), _padding(records.nbytes), groups.codes().view(np.uint8), pages.codes().view(np.uint8),
     ]  # fmt: skip
-    return [part.reshape(-1) for part in parts]
+    size = sum(part.nbytes for part in first) + blocks * block_dtype(dim).itemsize
+    return size, itertools.chain((part.reshape(-1) for part in first), groups.content(), pages.content())
 
 
 def _padding(end: int) -> NDArray[np.uint8]:
     return np.zeros(-end % 64, np.uint8)
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """A level as it goes into the file: PAGE[n] of the slots that are kept, their codes int8[n, dim], their blocks."""
+class _Level:
+    """A level as it goes into the file. A page may hold lanes that the snapshot does not show, which are being written:
+    their numbers are beyond `moved`, so that two looks at a page find the same.
 
-    slots: NDArray[np.int64]
-    records: NDArray[Any]
-    codes: NDArray[np.int8]
-    content: NDArray[Any]
-
-
-def _pack_level(
-    level: dict[str, NDArray[Any]], moved: NDArray[np.int64], dim: int, pause: Callable[[], None]
-) -> _Packed:
-    """Copy pages lane by lane where some are left out, whole where none is, and give the lanes their new numbers.
-
-    A page may hold lanes that the snapshot does not show, which are being written: their numbers are beyond `moved`.
+    slots : int64[n] of those that are kept. records : PAGE[n].
     """
-    dtype = block_dtype(dim)
-    used = np.flatnonzero(level["pages"])
-    blocks = level["blocks"][used].astype(np.int64)
-    content = np.zeros(int(blocks.sum()), dtype)
-    records = np.zeros(len(used), PAGE.dtype)
-    first = kept = 0
-    slots = []
-    for slot, count in zip(used.tolist(), blocks.tolist(), strict=True):
-        pause()
-        source = np.empty(count, dtype)
-        ctypes.memmove(source.ctypes.data, int(level["pages"][slot]), source.nbytes)
-        numbers = source["rows"].reshape(-1).astype(np.int64)
-        lanes = np.flatnonzero(numbers < len(moved))
-        lanes = lanes[moved[numbers[lanes]] >= 0]
-        if not len(lanes):
-            continue
-        target = content[first : first + -(-len(lanes) // LANES)]
-        if lanes[-1] == len(lanes) - 1:
-            target[:] = source[: len(target)]
-        else:
-            dispatch.kernels.copy_lanes(source.ctypes.data, lanes, target.ctypes.data, 0, dim)
-        dispatch.kernels.clear_lanes(target.ctypes.data, len(lanes), LANES * len(target), dim)
-        rows = np.full(LANES * len(target), NO_ROW, np.int64)
-        rows[: len(lanes)] = moved[numbers[lanes]]
-        target["rows"] = rows.reshape(len(target), LANES)
-        records[kept] = level["scales"][slot], level["lengths"][slot], len(lanes), len(target)
-        slots.append(slot)
-        first += len(target)
-        kept += 1
-    chosen = np.array(slots, np.int64)
-    return _Packed(chosen, records[:kept], level["codes"][chosen], content[:first])
+
+    def __init__(
+        self, level: dict[str, NDArray[Any]], moved: NDArray[np.int64], dim: int, pause: Callable[[], None]
+    ) -> None:
+        self._level, self._moved, self._dim, self._pause = level, moved, dim, pause
+        self._dtype = block_dtype(dim)
+        used = np.flatnonzero(level["pages"])
+        counts = np.array([len(self._look(slot)[1]) for slot in used.tolist()], np.int64)
+        self.slots, counts = used[counts > 0], counts[counts > 0]
+        self.records = np.zeros(len(self.slots), PAGE.dtype)
+        self.records["scale"], self.records["length"] = level["scales"][self.slots], level["lengths"][self.slots]
+        self.records["count"], self.records["blocks"] = counts, -(-counts // LANES)
+
+    def _look(self, slot: int) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        """(a copy of a page's blocks, the lanes of it that are kept, their new numbers)."""
+        self._pause()
+        page = np.empty(int(self._level["blocks"][slot]), self._dtype)
+        ctypes.memmove(page.ctypes.data, int(self._level["pages"][slot]), page.nbytes)
+        numbers = page["rows"].reshape(-1).astype(np.int64)
+        lanes = np.flatnonzero(numbers < len(self._moved))
+        rows = self._moved[numbers[lanes]]
+        return page, lanes[rows >= 0], rows[rows >= 0]
+
+    def codes(self) -> NDArray[np.int8]:
+        """The centroids: int8[n, dim]."""
+        return self._level["codes"][self.slots]  # type: ignore[no-any-return]
+
+    def content(self) -> Iterator[NDArray[np.uint8]]:
+        """The blocks of a page at a time: copied lane by lane where some are left out, whole where none is."""
+        for slot in self.slots.tolist():
+            page, lanes, numbers = self._look(slot)
+            count = len(lanes)
+            if lanes[-1] == count - 1:
+                kept = page[: -(-count // LANES)]
+            else:
+                kept = np.zeros(-(-count // LANES), self._dtype)
+                dispatch.kernels.copy_lanes(page.ctypes.data, lanes, kept.ctypes.data, 0, self._dim)
+            dispatch.kernels.clear_lanes(kept.ctypes.data, count, LANES * len(kept), self._dim)
+            rows = np.full(LANES * len(kept), NO_ROW, np.int64)
+            rows[:count] = numbers
+            kept["rows"] = rows.reshape(len(kept), LANES)
+            yield kept.view(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aeon.files import zeros
 from aeon_native.page_layout import FIELD, block_bytes
 
-_SLAB_BLOCKS = 128  # memory is asked for in pieces of this size
+_SLAB_BYTES = 1 << 20  # memory is asked for in pieces of this size, from the system: what is given back is gone
 
 
 class Frames:
@@ -29,9 +30,9 @@ class Frames:
         """Address of a run of `blocks`; its bytes are undefined."""
         free = self._free.setdefault(blocks, [])
         if not free:
-            count = max(1, _SLAB_BLOCKS // blocks)
             size = blocks * self._bytes
-            slab = np.empty(count * size + 64, np.uint8)
+            count = max(1, _SLAB_BYTES // size)
+            slab = zeros((count * size + 64,), np.dtype(np.uint8))
             self._slabs.append(slab)
             start = -(-slab.ctypes.data // 64) * 64
             free.extend(start + size * at for at in reversed(range(count)))
@@ -75,6 +76,9 @@ class Level:
         self.counts: NDArray[np.uint32] = larger(None if first else self.counts, np.uint32)
         self.capacities: NDArray[np.uint32] = larger(None if first else self.capacities, np.uint32)
         self.parents: NDArray[np.int64] = larger(None if first else self.parents, np.int64)
+        # Number of the first snapshot that shows the slot, and the one that shows the page it has now.
+        self.since: NDArray[np.int64] = larger(None if first else self.since, np.int64)
+        self.page_since: NDArray[np.int64] = larger(None if first else self.page_since, np.int64)
 
     def reserve(self, count: int, dim: int) -> None:
         """Make room for `count` slots."""

@@ -10,12 +10,12 @@ except by sketches of rows that are too new for it, and whose memory is given ou
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import hashlib
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,6 +70,15 @@ def rotation_signs(seed: bytes, dim: int) -> NDArray[np.float32]:
 
 
 @dataclass
+class _Shown:
+    """A snapshot that was shown: its number, and what is given back when it is gone, with the first snapshot that showed it."""
+
+    number: int
+    snapshot: weakref.ref[Snapshot]
+    retired: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
+
+
+@dataclass
 class IndexCounters:
     """What the writer did since the index was made."""
 
@@ -98,8 +107,9 @@ class PageIndex:
         self._frames = Frames(self.dim)
         self._slots, self._groups = Level(self.dim), Level(self.dim)
         self._scratch = np.empty(3 * scratch_bytes(self.dim), np.uint8)
-        self._retired: deque[tuple[weakref.ref[Snapshot], list[Callable[[], None]]]] = deque()
-        self._retiring: list[Callable[[], None]] = []
+        self._number = 0  # of the newest snapshot
+        self._shown: list[_Shown] = []  # those before it that are held yet
+        self._retired: list[tuple[int, Callable[[], None]]] = []  # since the newest snapshot: it shows them
         self._deaths = 0
         self._sweep_at = 0
         self.rows = 0  # rows below it are in pages, but for those that have ended
@@ -133,14 +143,30 @@ class PageIndex:
 
     def publish(self) -> None:
         """Show readers everything done so far, by one assignment; reclaim what no snapshot shows any more."""
-        old = self.snapshot
+        self._shown.append(_Shown(self._number, weakref.ref(self.snapshot), self._retired))
         self.snapshot = self._make_snapshot()
-        self._retired.append((weakref.ref(old), self._retiring))
-        self._retiring = []
-        del old
-        while self._retired and self._retired[0][0]() is None:
-            for reclaim in self._retired.popleft()[1]:
-                reclaim()
+        self._number, self._retired = self._number + 1, []
+        held: list[_Shown] = []
+        for shown in self._shown:  # the oldest first
+            if shown.snapshot() is not None:
+                held.append(shown)
+                continue
+            for first, reclaim in shown.retired:
+                if held and held[-1].number >= first:  # an older one shows it as well
+                    held[-1].retired.append((first, reclaim))
+                else:
+                    reclaim()
+        self._shown = held
+
+    def handed_to(self, source: RowSource) -> PageIndex:
+        """The index to go on with over `source`, where the rows below `rows` have the same numbers.
+
+        This one is changed no more: its snapshot stays what it is, for those who read the rows it was made of.
+        """
+        index = copy.copy(self)
+        index._source = weakref.proxy(source)
+        index.publish()
+        return index
 
     # -- pages --------------------------------------------------------------------------------------------------
 
@@ -157,15 +183,15 @@ class PageIndex:
         return self._page(level, slot)["rows"].reshape(-1)[: level.counts[slot]].astype(np.int64)
 
     def _retire_page(self, level: Level, slot: int) -> None:
-        address, blocks = int(level.pages[slot]), int(level.capacities[slot]) // LANES
-        self._retiring.append(lambda: self._frames.give(address, blocks))
+        frames, address, blocks = self._frames, int(level.pages[slot]), int(level.capacities[slot]) // LANES
+        self._retired.append((int(level.page_since[slot]), lambda: frames.give(address, blocks)))
 
     def _retire_slot(self, level: Level, slot: int) -> None:
         self._retire_page(level, slot)
         level.pages[slot] = 0
         level.counts[slot] = level.capacities[slot] = 0
         level.live -= 1
-        self._retiring.append(lambda: level.free.append(slot))
+        self._retired.append((int(level.since[slot]), lambda: level.free.append(slot)))
 
     def _blocks_for(self, count: int) -> int:
         blocks = max(1, -(-count // LANES))
@@ -177,6 +203,7 @@ class PageIndex:
         address = self._frames.take(blocks)
         dispatch.kernels.clear_lanes(address, 0, blocks * LANES, self.dim)
         level.pages[slot], level.capacities[slot], level.counts[slot] = address, blocks * LANES, 0
+        level.page_since[slot] = self._number + 1
         return address
 
     def _fill(
@@ -196,6 +223,7 @@ class PageIndex:
     ) -> int:  # fmt: skip
         """A new page around a unit centroid."""
         slot = level.take(self.dim)
+        level.since[slot] = self._number + 1
         dispatch.kernels.quantize(centroid[None], level.codes[slot : slot + 1], level.scales[slot : slot + 1])
         along = _dots(vectors, level.centroids(np.array([slot])))
         level.lengths[slot] = along.mean() if len(along) else 1.0

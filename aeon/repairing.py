@@ -278,10 +278,10 @@ class _Writer:
             (FileKind.POSTINGS, postings, len(postings)),
             *graph,
         ))  # fmt: skip
-        return {
-            kind: write_table(
-                self._files, self._root, self._manifest.uuid, _GENERATION, kind,
-                [content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1)], count,
+        entries = {}
+        for kind, content, count in tables:
+            table = content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1)
+            entries[kind] = write_table(
+                self._files, self._root, self._manifest.uuid, _GENERATION, kind, len(table), [table], count
             )
-            for kind, content, count in tables
-        }  # fmt: skip
+        return entries

@@ -396,7 +396,7 @@ class Store(Consolidation):
                     self._rebuild(wal)
                     raise
                 pending.popleft()
-                self._upkeep.note_applied(lsn, first_id, body)
+                self._upkeep.note_applied(lsn, len(body))
 
     def _rebuild(self, wal: Wal) -> None:
         """Make the state anew from the generation and the log, as opening does; the caller holds the index lock."""

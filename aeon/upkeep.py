@@ -3,7 +3,8 @@
     freeze   note the LSN and the counts of what was applied: no copy, no disk (Engine.freeze)
     write    a generation from what was frozen, without locks (checkpoint.write_generation)
     build    an engine of the new generation; apply to it what was committed since, until it is a few commits behind
-    swap     replace the MANIFEST; then, under the index lock, apply the rest and publish the engine by one assignment
+    swap     replace the MANIFEST; then, under the index lock, apply the rest, hand the page index over, and publish the
+             engine by one assignment
     retire   delete the old generation's files; its mappings go with the last reader that holds them
 
 Until the swap the old generation and the whole log hold, so a run may be given up, or cut short, anywhere.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -25,9 +25,10 @@ from aeon import manifest as manifests
 from aeon.background import Background
 from aeon.checkpoint import write_generation
 from aeon.engine import Engine, Frozen
-from aeon.errors import AeonError, CapacityError, ClosedError, CorruptionError
+from aeon.errors import AeonError, CapacityError, ClosedError
 from aeon.files import NoSpaceError
 from aeon.format import SUPERSEDED, FileKind
+from aeon.log_follower import LogFollower
 from aeon.recovery import remove_leftovers
 from aeon.results import CompactReport
 from aeon.retention import is_limited, overdue
@@ -63,8 +64,9 @@ class Upkeep:
         self._background = Background()
         self._freeze_lsn = -1  # no run under way
         self._frozen: Frozen | None = None
-        self._since: deque[tuple[int, int, bytes]] = deque()
-        self._catching_up = False
+        self._newest = (0, 0)  # LSN and bytes of the newest commit that was applied meanwhile
+        self._caught_up = 0  # LSN up to which the new engine has them; 0 = there is none
+        self._follower: LogFollower | None = None  # reads them from the log
         self._paused_at = 0.0
         self._work_s = _WORK_S
         self._sweeping = False
@@ -84,16 +86,15 @@ class Upkeep:
         if self._freeze_lsn == lsn - 1 and self._frozen is None:
             self._frozen = engine.freeze()
 
-    def note_applied(self, lsn: int, first_id: int, body: bytes) -> None:
-        """A commit was applied."""
-        if 0 <= self._freeze_lsn < lsn:
-            self._since.append((lsn, first_id, body))
+    def note_applied(self, lsn: int, size: int) -> None:
+        """A commit of so many bytes was applied."""
+        self._newest = (lsn, size)
 
     def give_way(self) -> None:
         """After a commit, without a lock: let a run that catches up with the writers come nearer, or they run away from it."""
-        if self._catching_up and len(self._since) > _BEHIND_MAX:
-            with suppress(IndexError):  # all was applied meanwhile
-                time.sleep(max(_GIVE_WAY_S, len(self._since[-1][2]) * _GIVE_WAY_BYTE_S))
+        lsn, size = self._newest
+        if 0 < self._caught_up < lsn - _BEHIND_MAX:
+            time.sleep(max(_GIVE_WAY_S, size * _GIVE_WAY_BYTE_S))
 
     # -- asking for runs ----------------------------------------------------------------------------------------
 
@@ -243,7 +244,8 @@ class Upkeep:
             manifest = write_generation(
                 store._files, store._root, frozen, position, compacting=compacting, purging=purging, pause=self._pause
             )
-            new = self._build(store, old, manifest)
+            self._follower = LogFollower(store._files, store._root, manifest.uuid, position)
+            new = self._build(store, frozen, manifest)
         except BaseException as error:
             # Nothing was changed that counts: what was written goes, and the log goes on as it was.
             self._end()
@@ -259,8 +261,9 @@ class Upkeep:
         try:
             # The generation first, then the engine: what readers see afterwards is what an open would find.
             manifests.store(store._files, store._root, manifest)
-            self._publish(store, wal, old, new)
+            self._publish(store, wal, frozen, new)
             old.atlas.stop_background()
+            old.let_go(self._breathe)
             store._engine.atlas.start_index()
             removed = remove_leftovers(store._files, store._root, store._engine)
             store._save_salience()
@@ -278,10 +281,12 @@ class Upkeep:
         return gone, removed
 
     def _end(self) -> None:
-        self._catching_up = False
+        self._caught_up = 0
         self._freeze_lsn = -1
         self._frozen = None
-        self._since = deque()
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
 
     def _freeze(self, store: Store, wal: Wal, *, rotate: bool) -> tuple[Frozen, LogPosition]:
         """Note where the log stands, and freeze the state there when all before it is on disk and applied.
@@ -309,40 +314,45 @@ class Upkeep:
             self._pauses[0] = held + time.perf_counter() - began
         return self._frozen, position
 
-    def _build(self, store: Store, old: Engine, manifest: Manifest) -> Engine:
+    def _build(self, store: Store, frozen: Frozen, manifest: Manifest) -> Engine:
         """Map the new generation, verify it, and apply what came since, until it is a few commits behind."""
         new = Engine(store._files, store._root, manifest)
+        new.atlas.is_held = True
         new.warm(self._pause)
-        new.take_over(old, self._pause, lambda: self._background.stopping)
-        self._catching_up = True
+        new.take_over(frozen, self._pause, lambda: self._background.stopping)
         for _ in range(_ROUNDS_MAX):
             self._pause()
-            behind = len(self._since)
-            if behind <= _BEHIND_MAX:
+            newest = frozen.view.engine.view.lsn
+            if newest - new.view.lsn <= _BEHIND_MAX:
                 break
-            self._catch_up(new, behind, pausing=True)
+            self._catch_up(new, newest, pausing=True)
         return new
 
-    def _catch_up(self, new: Engine, count: int, *, pausing: bool) -> None:
-        """Apply the next `count` commits of those that came since the freeze."""
-        since = self._since
-        for _ in range(count):
-            lsn, first_id, body = since.popleft()
-            new.apply(lsn, first_id, memoryview(body))
+    def _catch_up(self, new: Engine, newest: int, *, pausing: bool) -> None:
+        """Apply the commits up to the LSN `newest` of those that came since the freeze."""
+        follower = self._follower
+        assert follower is not None
+        self._caught_up = new.view.lsn
+        while new.view.lsn < newest:
+            frame = follower.read()
+            new.apply(frame.lsn, frame.first_id, frame.payload)
+            self._caught_up = frame.lsn
             if pausing:
                 self._breathe()
 
-    def _publish(self, store: Store, wal: Wal, old: Engine, new: Engine) -> None:
-        self._catch_up(new, len(self._since), pausing=True)
-        self._catch_up(new, len(self._since), pausing=False)
+    def _publish(self, store: Store, wal: Wal, frozen: Frozen, new: Engine) -> None:
+        old = frozen.view.engine
+        self._catch_up(new, old.view.lsn, pausing=True)
+        self._catch_up(new, old.view.lsn, pausing=False)
         with store._index_lock:
             began = time.perf_counter()
             if store._engine is not old:  # rebuilt after an interrupt, meanwhile
                 store._rebuild(wal)
                 return
-            self._catch_up(new, len(self._since), pausing=False)
-            if new.view.lsn != old.view.lsn:
-                raise CorruptionError(store._root, 0, expected=f"LSN {old.view.lsn} after a swap", found=new.view.lsn)
+            self._catch_up(new, old.view.lsn, pausing=False)
+            if not new.is_renumbered(frozen):
+                new.atlas.take_over(old.atlas)
+            new.atlas.is_held = False
             store._engine = new
             self._pauses[1] = time.perf_counter() - began
 

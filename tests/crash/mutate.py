@@ -31,12 +31,14 @@ SUITE = (
     "crash/test_repair.py",
     "crash/test_repair_graph.py",
     "concurrency/test_upkeep_threads.py",
+    "unit/test_log_follower.py",
 )
 CAUGHT = Path(__file__).with_name("caught.json")
 _LIKELIEST = {  # for a mutant that is new: the file that most likely sees it comes first; all of them run if none does
     **dict.fromkeys(("backups", "staging"), "crash/test_copies.py"),
     **dict.fromkeys(("repairing", "salvage", "salvage_blobs", "salvage_log"), "crash/test_repair_graph.py"),
     **dict.fromkeys(("blob_arena", "check", "graph", "salience", "time_blocks", "trace"), "crash/test_damage.py"),
+    "log_follower": "unit/test_log_follower.py",
     **dict.fromkeys(("generation_files", "manifest", "rows"), "crash/test_damage.py"),
 }
 _SECONDS_MAX = 900  # a mutant that hangs is caught

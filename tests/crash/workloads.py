@@ -257,7 +257,7 @@ class Runner:
         assert store is not None and store._wal is not None
         wal = store._wal
         upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
-        stages = ("preparing", "freezing", "frozen", "writing", "mapping", "counting", "swapping")
+        stages = ("preparing", "freezing", "discarding", "frozen", "writing", "mapping", "counting", "swapping")
         waiting = list(zip(sorted(pick.choices(range(len(stages)), k=len(step.inner))), step.inner, strict=True))
         failures: list[AeonError] = []
 
@@ -287,14 +287,15 @@ class Runner:
             def catch_up_and_go_on(*given: Any, pausing: bool) -> None:
                 catch_up(*given, pausing=pausing)
                 if not store._index_lock.locked() and not pausing:
-                    others(6)  # behind all but what is applied under the lock
+                    others(7)  # behind all but what is applied under the lock
 
             at("begin_checkpoint", 0, of=wal)  # the next segment is made, and not yet begun
             at("discard_prepared", 1, of=wal)  # the log goes on behind what is to be frozen
-            at("write_generation", 2, of=upkeep_module)
-            at("_pause", 3, 0.2)
-            at("_build", 4)
-            at("_publish", 5)  # the MANIFEST says the new generation
+            at("unlink", 2, of=self.files)  # the file of a segment that was made and not begun is about to go
+            at("write_generation", 3, of=upkeep_module)
+            at("_pause", 4, 0.2)
+            at("_build", 5)
+            at("_publish", 6)  # the MANIFEST says the new generation
             patch.setattr(upkeep, "_catch_up", catch_up_and_go_on)
             patch.setattr(upkeep, "run_if_due", lambda store: None)  # another run waits for this one
             carry_out(store, step)

@@ -15,6 +15,7 @@ import aeon
 from aeon import atlas as atlas_module
 from aeon.background import Background
 from aeon.format import FileKind
+from aeon.pages import PageIndex
 from aeon.probing import UNMEASURED
 from aeon.store import Store
 from aeon_native import dispatch
@@ -83,7 +84,8 @@ def test_an_index_that_grew_by_splits_is_made_anew_while_it_is_asked(open_store:
     atlas = settled(store)
     grown = atlas.index
     fill(store, clustered(2500, 1))
-    assert atlas.settle(60) and atlas.index is grown and grown.rows > 2 * grown.built
+    atlas._background.wait(60)
+    assert atlas.index is grown and grown.rows > 2 * grown.built
     for n, query in enumerate(clustered(2000, 4)):
         store.atlas.search(query)
         if n % 100 == 0:
@@ -255,6 +257,69 @@ def test_a_checkpoint_keeps_the_index(filled: Store, open_store: Callable[..., S
     assert again.recall(clustered(600, 4)[77], 1)[0].id == more[77]
     again.checkpoint()
     assert settled(again).check_pages() == []
+
+
+def test_a_checkpoint_hands_the_index_over_unless_rows_were_renumbered(filled: Store) -> None:
+    """Decision 16. Rows that were forgotten before any generation held them are left out, and the others move up."""
+    queries = clustered(100, 7)
+    for forgotten in (False, True):
+        new = fill(filled, clustered(700, 5 + forgotten), step=70)
+        if forgotten:
+            filled.forget(new[100:400])
+        view, frames = filled._view(), filled._engine.atlas.index._frames
+        before = [hit.id for query in queries for hit in filled.recall(query, 10, recall_target=0.999)]
+        filled.checkpoint()
+        atlas = filled._engine.atlas
+        assert atlas.index is not None and (atlas.index._frames is frames) == (not forgotten)
+        assert atlas.curve.rows and atlas.index.verify() == [] and atlas.check_pages() == []
+        assert atlas.index.rows <= atlas.codes.count < atlas.index.rows + 64
+        found = [hit.id for query in queries for hit in filled.recall(query, 10, recall_target=0.999)]
+        assert len(set(found) & set(before)) >= 0.99 * len(set(before))
+        later = fill(filled, clustered(2000, 9), step=200)  # the pages go on being split
+        old = view.engine.atlas
+        assert old.index is not None and old.index is not atlas.index
+        for n, query in enumerate(queries[:20]):  # who holds the view before finds what it held, by its own index
+            ids, _ = old.search_ids(query[None], 10, rows=view.rows, lsn=view.lsn, recall_target=0.999)
+            assert len(set(ids[0].tolist()) & set(before[10 * n : 10 * n + 10])) >= 9
+            assert not set(ids[0].tolist()) & set(later)
+        assert atlas.index.verify() == []
+
+
+def test_an_index_serves_while_a_store_is_filled_faster_than_it_follows(
+    open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is let in while it is behind; commits bring it nearer by three rows for each new one."""
+    store = open_store(DIM)
+    fill(store, clustered(1700), step=1700)
+    atlas = store._engine.atlas
+    insert, build = PageIndex.insert, PageIndex.build
+
+    def insert_slowly(index: PageIndex, first: int, stop: int) -> None:
+        if threading.current_thread() is atlas._background._thread:
+            fill(store, clustered(512, first), step=512)  # twice as many come meanwhile
+        insert(index, first, stop)
+
+    def build_few(index: PageIndex, rows: int, **options: Any) -> bool:
+        return build(index, 1100, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PageIndex, "insert", insert_slowly)
+        patch.setattr(PageIndex, "build", build_few)
+        atlas.start_index()
+        assert atlas._background.wait(60)
+    behind = atlas.codes.count - atlas.index.rows
+    assert behind > 256 and recall_of(store, clustered(50, 7)) >= 0.93
+    fill(store, clustered(behind // 3 + 128, 8), step=1)
+    assert atlas.codes.count - atlas.index.rows < 64 and atlas.index.verify() == []
+
+
+def test_a_curve_is_measured_anew_while_a_store_grows_though_nobody_asks(open_store: Callable[..., Store]) -> None:
+    store = open_store(DIM)
+    for part in range(9):
+        fill(store, clustered(1000, part))
+        store._engine.atlas._background.wait(60)
+    curve = store._engine.atlas.curve
+    assert not curve.real and curve.rows > 8100
 
 
 def test_damaged_or_missing_pages_are_made_anew(filled: Store, open_store: Callable[..., Store], path: Any) -> None:

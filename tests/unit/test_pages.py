@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ class RowsInMemory:
             "row_bytes": self.codes.shape[1], "row_int8": 1, "base_count": len(self.codes),
             "row_base": self.codes.ctypes.data, "row_chunks": nothing, "death_base": self.died.ctypes.data,
             "death_chunks": nothing, "chunk_shift": 12, "reach": len(self.codes), "record_base": 0, "record_chunks": 0,
-        }, ()  # fmt: skip
+        }, (self.codes, self.died, self.nothing)  # fmt: skip
 
     def unit_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         scales = self.scales[rows]
@@ -197,10 +199,43 @@ def test_a_snapshot_is_not_changed_by_what_comes_later() -> None:
         index.note_death()
     source.died[:] = 0
     assert find(index, vectors[5], 3000, snapshot=held) == expected
-    waiting = len(index._retired)
+    assert index._shown[0].retired
     del held
     index.publish()
-    assert len(index._retired) < waiting  # its memory is given out again
+    assert not index._shown  # its memory is given out again
+
+
+def test_a_snapshot_that_is_held_does_not_keep_the_memory_of_later_pages() -> None:
+    """Results hold what they were found in for as long as an agent keeps them; the store goes on splitting meanwhile."""
+    vectors = directions(9000, 40)
+    index, _ = make(vectors, 3000)
+    held = index.snapshot
+    expected = find(index, vectors[5], 3000, snapshot=held)
+    waiting = []
+    for first in range(3000, 9000, 64):
+        index.insert(first, min(first + 64, 9000))
+        waiting.append(sum(len(shown.retired) for shown in index._shown))
+    pages, groups = held.levels["slot"], held.levels["top"]
+    assert 0 < max(waiting) <= 2 * (np.count_nonzero(pages["pages"]) + np.count_nonzero(groups["pages"]))
+    assert index.verify() == [] and find(index, vectors[5], 3000, snapshot=held) == expected
+
+
+def test_an_index_that_is_handed_on_leaves_the_one_before_as_it_was() -> None:
+    vectors = directions(6000, 40)
+    index, source = make(vectors, 3000)
+    again = RowsInMemory(vectors)
+    later = index.handed_to(again)
+    expected = [find(index, vectors[row], 10) for row in range(0, 3000, 100)]
+    del source  # the rows of the one before go; its snapshot holds what searches of it read
+    for first in range(3000, 6000, 64):
+        later.insert(first, min(first + 64, 6000))
+    assert later.verify() == [] and sorted(find(later, vectors[0], 6000)) == list(range(6000))
+    assert [find(index, vectors[row], 10) for row in range(0, 3000, 100)] == expected
+    assert index.rows == 3000 and later.rows == 6000
+    before = weakref.ref(index.snapshot)
+    del index
+    later.publish()
+    assert before() is None and not later._shown
 
 
 def test_memory_is_used_again() -> None:
@@ -257,6 +292,13 @@ def test_kmeans_gives_unit_centroids() -> None:
 CURVE = Curve((1.0, 2.0, 8.0), (0.0, 0.125, 0.25), {10: (0.5, 0.75, 0.9375), 100: (0.25, 0.5, 0.75)}, 3000, 192, True)
 
 
+def encoded(content: tuple[int, Iterator[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    size, parts = content
+    found = np.concatenate(list(parts))
+    assert len(found) == size
+    return found
+
+
 def reloaded(index: PageIndex, source: RowsInMemory, content: NDArray[np.uint8]) -> PageIndex:
     stored = decode_pages(content)
     again = PageIndex(source, 40, SEED)
@@ -267,7 +309,7 @@ def reloaded(index: PageIndex, source: RowsInMemory, content: NDArray[np.uint8])
 def test_pages_come_back_as_they_were_and_go_on_growing() -> None:
     vectors = directions(6000, 40)
     index, source = make(vectors, 3000)
-    content = np.concatenate(encode_pages(index.snapshot, index.dim, CURVE, 3000, np.arange(3000)))
+    content = encoded(encode_pages(index.snapshot, index.dim, CURVE, 3000, np.arange(3000)))
     assert decode_pages(content).curve == CURVE and decode_pages(content).rows == 3000
     again = reloaded(index, source, content)
     assert again.verify() == [] and again.snapshot.pages == index.snapshot.pages
@@ -282,7 +324,7 @@ def test_a_curve_without_spreads_looks_at_as_many_pages_for_every_query() -> Non
     """As files have it that were written before there were spreads, and whatever else is no spread."""
     index, _ = make(directions(300, 40))
     for nonsense in (0.0, -1.0, np.nan):
-        content = np.concatenate(encode_pages(index.snapshot, index.dim, CURVE, 300, np.arange(300)))
+        content = encoded(encode_pages(index.snapshot, index.dim, CURVE, 300, np.arange(300)))
         points = content[PAGES_HEADER.size : PAGES_HEADER.size + 3 * CURVE_POINT.size].view(CURVE_POINT.dtype)
         points["spread"] = nonsense
         found = decode_pages(content).curve
@@ -296,7 +338,7 @@ def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:
     kept[::3] = False
     source.died[2000:][~kept] = 5
     moved = np.concatenate([np.arange(2000), np.where(kept, 2000 + np.cumsum(kept) - 1, -1)])
-    content = np.concatenate(encode_pages(index.snapshot, index.dim, UNMEASURED, int((moved >= 0).sum()), moved))
+    content = encoded(encode_pages(index.snapshot, index.dim, UNMEASURED, int((moved >= 0).sum()), moved))
     assert decode_pages(content).curve is None
     order = np.concatenate([np.arange(2000), 2000 + np.flatnonzero(kept)])
     fewer = RowsInMemory(vectors[order])
@@ -308,14 +350,14 @@ def test_rows_that_are_left_out_leave_and_the_others_are_renumbered() -> None:
 def test_an_empty_index_has_a_file() -> None:
     index, source = make(directions(10, 40), 0)
     again = reloaded(
-        index, source, np.concatenate(encode_pages(index.snapshot, index.dim, UNMEASURED, 0, np.empty(0, np.int64)))
+        index, source, encoded(encode_pages(index.snapshot, index.dim, UNMEASURED, 0, np.empty(0, np.int64)))
     )
     assert again.snapshot.pages == 0 and again.verify() == []
 
 
 def test_what_is_no_pages_file_is_refused() -> None:
     index, _ = make(directions(200, 40))
-    content = np.concatenate(encode_pages(index.snapshot, index.dim, CURVE, 200, np.arange(200)))
+    content = encoded(encode_pages(index.snapshot, index.dim, CURVE, 200, np.arange(200)))
     for damaged in (content[:10], content[:-1], np.concatenate([content, content[:1]])):
         with pytest.raises(ValueError):
             decode_pages(damaged)

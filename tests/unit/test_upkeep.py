@@ -323,15 +323,18 @@ def test_a_commit_gives_way_to_a_run_that_is_behind(monkeypatch: pytest.MonkeyPa
     slept: list[float] = []
     monkeypatch.setattr(upkeep.time, "sleep", slept.append)
     run = upkeep.Upkeep()
-    run._since.extend([(1, 1, b"")] * (upkeep._BEHIND_MAX + 1))
+    run.note_applied(10 + upkeep._BEHIND_MAX, 100)
     run.give_way()
     assert not slept, "nothing catches up"
-    run._catching_up = True
+    run._caught_up = 9
     run.give_way()
     assert slept == [upkeep._GIVE_WAY_S]
-    run._since.popleft()
+    run.note_applied(11 + upkeep._BEHIND_MAX, 1_000_000)
     run.give_way()
-    assert len(slept) == 1, "near enough for the swap"
+    assert slept[1:] == [1_000_000 * upkeep._GIVE_WAY_BYTE_S]
+    run._caught_up = 11
+    run.give_way()
+    assert len(slept) == 2, "near enough for the swap"
 
 
 def test_a_compaction_holds_neither_vectors_nor_texts(tmp_path: Path, compiled_kernels: None) -> None:
