@@ -15,7 +15,7 @@ and a checkpoint or compaction, which makes a new engine, voids what was known; 
 
 Working sets are fetched ahead after a turn, on a thread of the SLB's own, and only in sessions whose queries are near one
 another: a stream without inertia pays a dictionary, and now and then a cosine. Where hardly any query is answered from here,
-"auto" dozes: it watches one session in 256, and four queries in a row out of 64, later out of 1,024.
+"auto" dozes: it watches one session in 1,024, and four queries in a row out of 64, later out of 1,024.
 
 One lock, held for some instructions at a time, guards what has to agree (evictions, bytes, the ring of `lookup`). Asking
 takes none: answers and sets are immutable, and one step of the interpreter puts them in place.
@@ -69,8 +69,9 @@ _CREDIT_FIRST, _CREDIT, _CREDIT_MAX = (
 )  # queries that are watched at first, for each answer from here, at most
 _BURST = 4  # dozing, it watches so many queries
 _NAP, _NAP_MAX = 60, 1020  # and lets so many pass; twice as many each time that it saw nothing
-WATCHED = 255  # but it watches all queries of one session in 256: those whose hash has none of these bits
+WATCHED = 1023  # but it watches all queries of one session in 1,024: those whose hash has none of these bits
 _TIDY_EVERY, _SCORE_EVERY = 128, 8  # queries
+_SCORES = 16  # dozing, drift is looked at when so many were seen: that takes as long as two searches
 _ROOM = 64  # a ring is cut to its size when it is so much longer
 _PAID_FIRST = 8  # answers that a session's memory is counted with from the start; twice as many when they are exceeded
 _BYTES_ANSWER, _BYTES_SESSION = 1500, 2000
@@ -209,7 +210,7 @@ class Slb:
         elif mode == "auto":
             self._watched += 1
             if self._watched >= _BURST:
-                self._watched, tidy = 0, True
+                self._watched, tidy = 0, len(self._scores) >= _SCORES
                 self._passed += self._nap - self.naps
                 self.naps, self._nap = self._nap, min(2 * self._nap, _NAP_MAX)
         plain = filters is NO_FILTERS
@@ -374,16 +375,20 @@ class Slb:
         """Count a session's memory anew, and see whether the conversation drifts."""
         with self._lock:
             self._weigh(session)
-            hits = self._exact + self._certified + self._approximate
-            asked, before = self._asked_for, self._noted
-            if asked > before[0]:
-                self._drift.note(max(0, hits - before[1]), asked - before[0])
-                self._noted = (asked, hits)
-            while self._scores:
-                self._drift.note_best(self._scores.popleft())
+            self._note_drift()
             warning = self._drift.warning()
         if warning:
             logger.warning(warning)
+
+    def _note_drift(self) -> None:
+        """Let drift know of the queries since the last time; the caller holds the lock."""
+        hits = self._exact + self._certified + self._approximate
+        asked, before = self._asked_for, self._noted
+        if asked > before[0]:
+            self._drift.note(max(0, hits - before[1]), asked - before[0])
+            self._noted = (asked, hits)
+        while self._scores:
+            self._drift.note_best(self._scores.popleft())
 
     def _weigh(self, session: _Session) -> None:
         """Count a session's memory anew, and keep the budget; the caller holds the lock."""
@@ -600,6 +605,7 @@ class Slb:
         (mean cosine of the best row found), shift = usual_best - best.
         """
         with self._lock:
+            self._note_drift()
             sessions, drift = list(self._sessions.values()), self._drift
         hits = self._exact + self._certified + self._approximate
         tau, asked = self._policy.tau(RECALL_TARGET), self._asked_for

@@ -366,7 +366,7 @@ def test_drift_is_told_once_with_what_to_do(store: aeon.Store, monkeypatch: pyte
         assert drift.warning() == ""
     told = []
     for _ in range(100):
-        drift.note_best(0.4)
+        drift.note_best(0.1)
         told.append(drift.warning())
     assert sum(map(bool, told)) == 1 and drift.shift > 0.1
     assert "remember it" in max(told) and "embedder" in max(told)
@@ -374,7 +374,7 @@ def test_drift_is_told_once_with_what_to_do(store: aeon.Store, monkeypatch: pyte
     drift._told = False
     logged: list[str] = []
     monkeypatch.setattr(logging.getLogger("aeon.slb"), "warning", logged.append)
-    asked = 2 * slb._TIDY_EVERY
+    asked = 8 * slb._TIDY_EVERY
     for n in range(asked):
         store.recall(ROWS[n], asked_in="s", slb="auto")
     assert len(logged) == 1 and "less than they used to" in logged[0]
