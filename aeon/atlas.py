@@ -452,10 +452,6 @@ class Atlas(Rows):
     def _has_grown(self) -> bool:
         return self.codes.count > _GROWTH * self._curve.rows
 
-    @property
-    def _has_doubled(self) -> bool:
-        return self._index is not None and self.codes.count >= _BUILD_ANEW * self._index.built
-
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until an index that is due is there and its curve measured; whether an index serves.
 
@@ -466,9 +462,6 @@ class Atlas(Rows):
             dispatch.wait(timeout)
             self.start_index()
             self._background.wait(timeout)
-            if self._has_doubled:
-                self._background.start(self._calibrate, "aeon-calibrate")
-                self._background.wait(timeout)
         return self._index is not None
 
     def stop_background(self) -> None:
@@ -573,7 +566,7 @@ class Atlas(Rows):
     def _calibrate(self, stopping: Callable[[], bool]) -> None:
         """Measure the curve; if the index has grown a lot by splits, make a new one before."""
         index = self._index
-        if index is not None and self._has_doubled:
+        if index is not None and self.codes.count >= _BUILD_ANEW * index.built:
             anew = PageIndex(self, self.dim, self._seed)
             if not anew.build(self.codes.count, stop=stopping):
                 return

@@ -288,8 +288,8 @@ class _Check:
         if not self.engine.mapped or (events["session"] >= len(trace.names.sessions)).any():  # `events` has told
             return
         postings, sessions = plan_sessions(
-            events["session"].astype(np.int64),
-            np.arange(len(events)),
+            events["session"],
+            np.arange(len(events), dtype=np.uint32),
             trace.deaths.base["lsn"],
             len(trace.names.sessions),
         )

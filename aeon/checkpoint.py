@@ -219,7 +219,7 @@ class _Writer:
                 self._last[: len(before)] = before
             self._new_session = _numbering(self._sessions, self._frozen.sessions)
             self._new_namespace = _numbering(self._namespaces, self._frozen.namespaces)
-            self._session_of: list[NDArray[np.int64]] = []
+            self._session_of: list[NDArray[np.uint32]] = []
             for indexes in self._chunks():
                 for part in (indexes[indexes < self._base_count], indexes[indexes >= self._base_count]):
                     if len(part):
@@ -286,7 +286,7 @@ class _Writer:
         events["session"] = self._new_session[sessions]
         events["namespace"] = self._new_namespace[events["namespace"]]
         events["crc"] = event_checksums(events)
-        self._session_of.append(events["session"].astype(np.int64))
+        self._session_of.append(events["session"].copy())
         writer.append([events.view(np.uint8)])
         writer.count += len(events)
 
@@ -470,13 +470,13 @@ class _Writer:
 
     def _group_by_session(self, event_deaths: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (POSTING[events], SESSION[sessions])."""
-        trace, nothing = self._trace, np.empty(0, np.int64)
-        session = np.concatenate([nothing, *self._session_of])
-        index = self._first + np.arange(len(session))
+        trace = self._trace
+        session = np.concatenate([np.empty(0, np.uint32), *self._session_of])
+        index = np.arange(self._first, self._first + len(session), dtype=np.uint32)
         if not self._compacting:
             counts = trace.base_sessions["postings_count"].astype(np.int64)
-            session = np.concatenate([np.repeat(np.arange(len(counts)), counts), session])
-            index = np.concatenate([trace.base_postings.astype(np.int64), index])
+            session = np.concatenate([np.repeat(np.arange(len(counts), dtype=np.uint32), counts), session])
+            index = np.concatenate([trace.base_postings, index])
         postings, sessions = plan_sessions(session, index, event_deaths, len(self._sessions))
         sessions["last_id"] = self._last[self._sessions]
         return postings, sessions
@@ -489,13 +489,14 @@ class _Writer:
         is the only thing that ever would. Recall as of an LSN before such a restore is not to be had from then on.
         """
         graph, lsn, next_id = self._trace.graph, self._frozen.view.lsn, self._frozen.next_id
-        runs = [run["id"] for _, run in self._trace.events.runs(self._frozen.view.events)]
-        ids = np.concatenate([*runs, np.empty(0, np.uint64)])[self._readable]
+        tables = graph.all_edges(next_id), graph.all_links(lsn), graph.all_reverse(lsn, next_id)
+        archived, ids = graph.all_archived(lsn), np.empty(0, np.uint64)
+        if len(archived) or any(map(len, tables)):
+            runs = [run["id"] for _, run in self._trace.events.runs(self._frozen.view.events)]
+            ids = np.concatenate([*runs, ids])[self._readable]
         edges, links, reverse = (
-            table[_among(table["src"], ids) & _among(table["dst"], ids)]
-            for table in (graph.all_edges(next_id), graph.all_links(lsn), graph.all_reverse(lsn, next_id))
+            table[_among(table["src"], ids) & _among(table["dst"], ids)] for table in tables
         )
-        archived = graph.all_archived(lsn)
         if self._compacting:
             links, reverse = links[links["ended"] == 0], reverse[reverse["ended"] == 0]
             over = archived["restored"] != 0
@@ -524,11 +525,11 @@ def _numbering(used: Indexes, count: int) -> NDArray[np.uint32]:
 
 
 def plan_sessions(
-    session: NDArray[np.int64], index: NDArray[np.int64], event_deaths: NDArray[np.uint64], count: int
+    session: NDArray[np.uint32], index: NDArray[np.uint32], event_deaths: NDArray[np.uint64], count: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Group events by session: (POSTING[n], SESSION[count] without last_id).
 
-    session, index : int64[n], each event's session and index, increasing by index within a session.
+    session, index : uint32[n], each event's session and index, increasing by index within a session.
     event_deaths : uint64 by event index.
     """
     order = np.argsort(session, kind="stable")
@@ -537,7 +538,7 @@ def plan_sessions(
     sessions["postings_count"] = np.bincount(session, minlength=count)
     sessions["postings_start"] = np.cumsum(sessions["postings_count"]) - sessions["postings_count"]
     sessions["live"] = np.bincount(session[event_deaths[index] == 0], minlength=count)
-    return index.astype("<u4").view(POSTING.dtype), sessions
+    return index.astype("<u4", copy=False).view(POSTING.dtype), sessions
 
 
 assert DEATH.size == 8  # event_deaths are written as plain u64

@@ -25,9 +25,12 @@ class Frames:
         self._bytes = block_bytes(dim)
         self._free: dict[int, list[int]] = {}
         self._slabs: list[NDArray[np.uint8]] = []
+        self._nothing = np.zeros(1, np.uint64)  # has an address, which pages without room have in common
 
     def take(self, blocks: int) -> int:
         """Address of a run of `blocks`; its bytes are undefined."""
+        if not blocks:
+            return self._nothing.ctypes.data
         free = self._free.setdefault(blocks, [])
         if not free:
             size = blocks * self._bytes
@@ -40,7 +43,8 @@ class Frames:
 
     def give(self, address: int, blocks: int) -> None:
         """Take a run back."""
-        self._free.setdefault(blocks, []).append(address)
+        if blocks:
+            self._free.setdefault(blocks, []).append(address)
 
     def adopt(self, blocks: NDArray[Any]) -> None:
         """Keep memory that pages lie in and that was not made here."""

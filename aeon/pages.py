@@ -194,7 +194,7 @@ class PageIndex:
         self._retired.append((int(level.since[slot]), lambda: level.free.append(slot)))
 
     def _blocks_for(self, count: int) -> int:
-        blocks = max(1, -(-count // LANES))
+        blocks = -(-count // LANES)
         return blocks if blocks <= PAGE_BLOCKS else 1 << (blocks - 1).bit_length()  # a page that grows doubles
 
     def _new_page(self, level: Level, slot: int, count: int) -> int:

@@ -264,8 +264,8 @@ class _Writer:
         graph = self._graph()
         deaths = np.array([memory.death for memory in self._memories], "<u8")
         row_deaths = deaths[events["row"] > 0] & np.uint64(SUPERSEDED - 1)
-        sessions_of = events["session"].astype(np.int64)
-        postings, sessions = plan_sessions(sessions_of, np.arange(len(events)), deaths, len(self._names.sessions))
+        index = np.arange(len(events), dtype=np.uint32)
+        postings, sessions = plan_sessions(events["session"], index, deaths, len(self._names.sessions))
         for number, id_ in self._last.items():
             sessions["last_id"][number] = id_
         keys = np.array(sorted((hash_key(key), id_, created) for key, (id_, created) in self._named.items()), KEY.dtype)

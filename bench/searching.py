@@ -114,7 +114,7 @@ def recall_filtered(bench: Bench) -> Iterator[Result]:
 
 
 def growth(bench: Bench) -> Iterator[Result]:
-    """Search and a checkpoint at 10,000, 100,000 and 1,000,000 rows x 384, generated after real turns."""
+    """Search and a checkpoint at 10,000, 100,000 and 1,000,000 rows x 384, generated after real turns; the last compacted."""
     sizes = (9_000, 20_000) if bench.quick else (10_000, 100_000, 1_000_000)
     source = generated.fitted(384, every=bench.size(1, 8), duplicates=0.2, drift=1.0)
     queries, others = source.block(5, 300), source.block(7, 1100)
@@ -149,3 +149,10 @@ def _grown(bench: Bench, base: Any, queries: Any, others: Any, tenth: Any, kept_
             }  # fmt: skip
             store.atlas.settle()
             yield from near_turns(store, queries)
+        if kept_as == "int8" and count >= 1_000_000:  # it takes a minute to fill one: so this is done here
+            store.forget(list(range(1, count + 1, 5)))
+            report = store.compact()
+            yield {
+                "metric": "compaction", "unit": "ms", "durability": "off", "events": count, "left": report.memories,
+                "note": "384 dims, without texts", **summary([report.seconds * 1e3]),
+            }  # fmt: skip

@@ -26,7 +26,7 @@ def _fill(store: aeon.Store, rows: Any, count: int) -> None:
 
 
 def compaction(bench: Bench) -> Iterator[Result]:
-    """Compaction with every sync: 100,000 events down to 50,000; a million rows x 384 with a fifth forgotten."""
+    """Compaction with every sync: 100,000 events down to 50,000. A million rows: see `growth`."""
     count = bench.size(100_000, 10_000)
     for kind, rows in (("texts only", None), ("384 dims", bench.rows)):
         times, pauses = [], []
@@ -44,30 +44,17 @@ def compaction(bench: Bench) -> Iterator[Result]:
             "metric": "compaction", "unit": "ms", "durability": "normal", "events": count, "left": count // 2, "note": kind,
             **summary(times),
         }  # fmt: skip
-    if bench.quick:
-        return
-    rows = data.imitation(20_000, 384)
-    with bench.store(durability="off", **CALM) as store:
-        _fill(store, rows, 1_000_000)
-        store.atlas.settle()
-        store.checkpoint()
-        store.forget(list(range(1, 1_000_001, 5)))
-        report = store.compact()
-        yield {
-            "metric": "compaction", "unit": "ms", "durability": "off", "events": 1_000_000, "left": 800_000, "note": "384 dims",
-            **summary([report.seconds * 1e3]),
-        }  # fmt: skip
 
 
 def pauses(bench: Bench) -> Iterator[Result]:
-    """How long freeze and swap hold up a writer that commits all the while; 40 compactions of 20,000 rows."""
+    """How long freeze and swap hold up a writer that commits all the while; 24 compactions of 20,000 rows."""
     freezes, swaps = [], []
     with bench.store(durability="normal", keep_versions=False, **CALM) as store:
         _fill(store, bench.rows, 20_000)
         store.atlas.settle()
         # Upserts, so that the store stays as large as it is, however fast the writer.
         with _busy(lambda n: store.remember(TEXT, bench.rows[n % 20_000], session="writer", key=str(n % 1000))):
-            for _ in range(bench.size(40, 5)):
+            for _ in range(bench.size(24, 5)):
                 report = store.compact()
                 freezes.append(report.pauses[0] * 1e6)
                 swaps.append(report.pauses[1] * 1e6)

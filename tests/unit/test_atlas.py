@@ -84,8 +84,7 @@ def test_an_index_that_grew_by_splits_is_made_anew_while_it_is_asked(open_store:
     atlas = settled(store)
     grown = atlas.index
     fill(store, clustered(2500, 1))
-    atlas._background.wait(60)
-    assert atlas.index is grown and grown.rows > 2 * grown.built
+    assert atlas.settle(60) and atlas.index is grown and grown.rows > 2 * grown.built
     for n, query in enumerate(clustered(2000, 4)):
         store.atlas.search(query)
         if n % 100 == 0:
