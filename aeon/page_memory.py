@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aeon.files import zeros
 from aeon_native.page_layout import FIELD, block_bytes
 
+_LARGER = 8  # what a level is short of room for is copied at once: seldom, since room that is not used takes no memory
 _SLAB_BYTES = 1 << 20  # memory is asked for in pieces of this size, from the system: what is given back is gone
 
 
@@ -67,7 +68,7 @@ class Level:
 
     def _grow(self, size: int, dim: int) -> None:
         def larger(old: NDArray[Any] | None, dtype: Any, *shape: int) -> NDArray[Any]:
-            new = np.zeros((size, *shape), dtype)
+            new = zeros((size, *shape), np.dtype(dtype))
             if old is not None:
                 new[: len(old)] = old
             return new
@@ -88,7 +89,7 @@ class Level:
         """Make room for `count` slots."""
         size = len(self.scales)
         while size < count:
-            size *= 2
+            size *= _LARGER
         if size > len(self.scales):
             self._grow(size, dim)
 
@@ -98,7 +99,7 @@ class Level:
         if self.free:
             return self.free.pop()
         if self.count == len(self.scales):
-            self._grow(2 * self.count, dim)
+            self._grow(_LARGER * self.count, dim)
         self.count += 1
         return self.count - 1
 

@@ -536,7 +536,7 @@ class PageIndex:
     def bytes(self) -> int:
         """Memory of pages and centroids."""
         levels = (self._slots, self._groups)
-        return self._frames.bytes + sum(level.codes.nbytes + 32 * len(level.scales) for level in levels)
+        return self._frames.bytes + sum(level.count * (self.dim + 48) for level in levels)
 
     def verify(self) -> list[str]:
         """What is wrong: rows below `rows` and alive must be in exactly one page, with the sketch their codes give."""

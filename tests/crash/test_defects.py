@@ -18,6 +18,7 @@ import aeon
 from aeon.errors import CorruptionError
 from aeon.files import NoSpaceError, OsFile, OsFileSystem
 from aeon.format import EVENT
+from aeon.wal import list_segments
 from tests.crash.backends import (
     STORE,
     Change,
@@ -32,7 +33,19 @@ from tests.crash.conditions import Judge, after_kill, judge_all, record, recover
 from tests.crash.damage import blob_bounds, make_specimen, swaps
 from tests.crash.errors import judge_fault
 from tests.crash.images import DROP, History, Image
-from tests.crash.workloads import DIM, Runner, State, Step, Text, Workload, carry_out, open_store, plan, remember
+from tests.crash.workloads import (
+    DIM,
+    STAGES,
+    Runner,
+    State,
+    Step,
+    Text,
+    Workload,
+    carry_out,
+    open_store,
+    plan,
+    remember,
+)
 
 VECTOR = (1.0, 0.5, -0.25, 2.0)
 
@@ -289,6 +302,7 @@ def test_a_commit_that_is_on_its_way_when_a_compaction_freezes_is_in_it_once() -
 
     def discard_and_let_go() -> None:
         discard()
+        assert list_segments(files, f"{STORE}/wal")[-1] == wal.segment, "what was prepared and not begun is gone"
         assert store.lsn == 1, "what was frozen is not applied yet"
         frozen.set()
 
@@ -302,14 +316,44 @@ def test_a_commit_that_is_on_its_way_when_a_compaction_freezes_is_in_it_once() -
         assert [memory.text for memory in again.history("kitchen")] == ["one", "two"] and again.lsn == 2
 
 
-@pytest.mark.parametrize("stages", [(0, 2, 2), (1, 1, 2), (2, 2, 2), (2, 3, 5), (0, 4, 6)], ids=str)
+def test_a_writer_makes_no_segment_while_the_one_prepared_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was removed in its place, with what had been acknowledged there: a writer went on for more than a segment holds."""
+    with aeon.open(
+        tmp_path / "agent.aeon", DIM, checkpoint_log_bytes=0, segment_bytes_max=1024, durability="off"
+    ) as store:
+        ids = store.remember_many(["before"] * 4, [VECTOR] * 4)
+        assert store._wal is not None
+        begin, unlink, removed = store._wal.begin_checkpoint, store._files.unlink, []
+
+        def remove(path: str) -> None:
+            if path.endswith(".wal") and not removed:
+                removed.append(path)
+                ids.extend(store.remember(f"meanwhile {n}", VECTOR) for n in range(40))
+            unlink(path)
+
+        def begin_later(**options: bool) -> object:
+            ids.append(store.remember("so that what was prepared is not begun", VECTOR))
+            return begin(**options)
+
+        monkeypatch.setattr(store._files, "unlink", remove)
+        monkeypatch.setattr(store._wal, "begin_checkpoint", begin_later)
+        store.checkpoint()
+        assert removed
+        kept = [(memory.id, memory.text) for memory in store.history(limit=None)]
+    with aeon.open(tmp_path / "agent.aeon", DIM) as again:
+        assert [(memory.id, memory.text) for memory in again.history(limit=None)] == kept and len(kept) == len(ids) == 45
+
+
+@pytest.mark.parametrize("stages", [(0, 3, 3), (1, 1, 3), (3, 3, 3), (3, 4, 6), (0, 5, 7)], ids=str)
 def test_what_ends_after_the_freeze_is_not_ended_in_the_generation(stages: tuple[int, ...]) -> None:
     """Not a defect that was found: the MANIFEST is on disk, and the commits that came meanwhile are lost with the log."""
     before = (words("one"), words("two", 2, key="plan"), words("three", 3), words("four", 4), Step("checkpoint"))
     begun = 4
     seed = next(
         seed for seed in itertools.count()
-        if sorted(random.Random(f"{seed} {begun}").choices(range(7), k=len(stages))) == list(stages)
+        if sorted(random.Random(f"{seed} {begun}").choices(range(len(STAGES)), k=len(stages))) == list(stages)
     )  # fmt: skip
     meanwhile = (words("five", 5, key="plan"), Step("forget", ids=(5,)), Step("branch", ids=(1,), topic="branch 0"))
     workload = replace(
@@ -320,7 +364,7 @@ def test_what_ends_after_the_freeze_is_not_ended_in_the_generation(stages: tuple
     assert judge_all(judge, history, history.images("AB")) == []
 
 
-@pytest.mark.parametrize("stages", [(0, 2, 2), (1, 1, 2), (2, 2, 2), (2, 3, 5)], ids=str)
+@pytest.mark.parametrize("stages", [(0, 3, 3), (1, 1, 3), (3, 3, 3), (3, 4, 6)], ids=str)
 def test_edges_that_come_or_end_after_the_freeze_are_not_so_in_the_generation(stages: tuple[int, ...]) -> None:
     """The same for links: one is made, one ends, a memory is archived, behind what the generation holds."""
     linked = Step("link", ids=(2, 1, 3), topic="causes")
@@ -336,7 +380,7 @@ def test_edges_that_come_or_end_after_the_freeze_are_not_so_in_the_generation(st
     begun = 6
     seed = next(
         seed for seed in itertools.count()
-        if sorted(random.Random(f"{seed} {begun}").choices(range(7), k=len(stages))) == list(stages)
+        if sorted(random.Random(f"{seed} {begun}").choices(range(len(STAGES)), k=len(stages))) == list(stages)
     )  # fmt: skip
     meanwhile = (
         Step("link", ids=(4, 1), topic="echoes"), Step("unlink", ids=(2, 3), topic="causes"), Step("archive", ids=(3,))

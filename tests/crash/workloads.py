@@ -120,6 +120,7 @@ def with_one_more(state: State, text: Text, rows: str) -> State:
     )  # fmt: skip
 
 
+STAGES = ("preparing", "freezing", "discarding", "frozen", "writing", "mapping", "counting", "swapping")  # of a run
 UPKEEP = ("checkpoint", "compact", "purge")
 _MIX = (
     ("remember", 8), ("upsert", 5), ("many", 4), ("forget", 3), ("forget_topic", 1), ("transaction", 3), ("abort", 1),
@@ -257,15 +258,14 @@ class Runner:
         assert store is not None and store._wal is not None
         wal = store._wal
         upkeep, pick = store._upkeep, random.Random(f"{self.workload.seed} {self.begun}")
-        stages = ("preparing", "freezing", "discarding", "frozen", "writing", "mapping", "counting", "swapping")
-        waiting = list(zip(sorted(pick.choices(range(len(stages)), k=len(step.inner))), step.inner, strict=True))
+        waiting = list(zip(sorted(pick.choices(range(len(STAGES)), k=len(step.inner))), step.inner, strict=True))
         failures: list[AeonError] = []
 
         def others(stage: int, chance: float = 1.0) -> None:
             while waiting and waiting[0][0] <= stage and not failures and pick.random() < chance:
                 try:
                     self._carry_out(waiting.pop(0)[1])
-                    self.meanwhile[stages[stage]] += 1
+                    self.meanwhile[STAGES[stage]] += 1
                     self._tell()
                 except AeonError as error:  # it is that caller's, not the upkeep's
                     failures.append(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import aeon
+from aeon import log_follower
 from aeon.files import OsFileSystem
 from aeon.format import FRAME, SEGMENT_HEADER, segment_name
 from aeon.log_follower import LogFollower
@@ -27,7 +28,7 @@ def wal(tmp_path: Path) -> Iterator[Wal]:
     start_log(FILES, str(tmp_path), MANIFEST)
     header = (tmp_path / "wal" / segment_name(MANIFEST.segment)).read_bytes()
     position = LogPosition(MANIFEST.segment, SEGMENT_HEADER.size, MANIFEST.lsn + 1, MANIFEST.next_id, _crc(header))
-    log = Wal(FILES, str(tmp_path), MANIFEST.uuid, replace(Options(), segment_bytes_max=20_000), position)
+    log = Wal(FILES, str(tmp_path), MANIFEST.uuid, replace(Options(), segment_bytes_max=70_000), position)
     yield log
     log.close()
 
@@ -38,9 +39,9 @@ def _crc(header: bytes) -> int:
 
 def bodies() -> list[bytes]:
     """Commits of sizes around what is read at once, and longer than a segment."""
-    around = range(4096 - FRAME.size - 2, 4096 - FRAME.size + 3)
-    sizes = [1, 7, 8, 9, *around, 100, 30_000, 5, 100_000, 4096, 12_000, 12_000]
-    return [bytes([n + 1]) * size for n, size in enumerate(sizes)]
+    around = range(log_follower._READ_BYTES - FRAME.size - 2, log_follower._READ_BYTES - FRAME.size + 3)
+    sizes = [1, 7, 8, 9, *around, 100, 30_000, 5, 200_000, 4096, *[600] * 200, 12_000, 12_000]
+    return [bytes([n % 250 + 1]) * size for n, size in enumerate(sizes)]
 
 
 def test_what_is_appended_is_followed_across_segments(wal: Wal, tmp_path: Path) -> None:
@@ -60,6 +61,15 @@ def test_what_is_appended_is_followed_across_segments(wal: Wal, tmp_path: Path) 
     assert wal.segment > position.segment + 2
 
 
+def test_what_was_read_before_it_was_written_is_read_again(wal: Wal, tmp_path: Path) -> None:
+    position = wal.begin_checkpoint()
+    follower = LogFollower(FILES, str(tmp_path), MANIFEST.uuid, position)
+    for n in range(50):
+        wal.append(bytes([n + 1]) * 100, 1)  # room is reserved behind it, and read along
+        assert bytes(follower.read().payload) == bytes([n + 1]) * 100
+    follower.close()
+
+
 def test_it_begins_in_a_segment_that_begins_with_the_checkpoint(wal: Wal, tmp_path: Path) -> None:
     wal.append(b"before", 1)
     wal.prepare_checkpoint()
@@ -73,7 +83,7 @@ def test_it_begins_in_a_segment_that_begins_with_the_checkpoint(wal: Wal, tmp_pa
 
 @pytest.mark.parametrize("place", [0, 4, FRAME.size, FRAME.size + 40_000 - 1])
 def test_a_damaged_frame_is_told_by_file_and_offset(place: int, wal: Wal, tmp_path: Path) -> None:
-    wal.append(b"before", 1)
+    wal.append(b"before" * 9000, 1)
     position = wal.begin_checkpoint()
     wal.append(b"x" * 40_000, 1)  # does not fit into the segment, and begins one
     path, at = tmp_path / "wal" / segment_name(position.segment + 1), SEGMENT_HEADER.size

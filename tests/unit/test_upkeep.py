@@ -462,28 +462,3 @@ def test_what_a_checkpoint_replaces_goes_at_once_without_the_collector(tmp_path:
         finally:
             gc.enable()
         assert store.atlas.settle() and store.check().ok
-
-
-def test_a_writer_makes_no_segment_while_the_one_prepared_is_being_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be removed in its place, with what is acknowledged there."""
-    with aeon.open(
-        tmp_path / "agent.aeon", DIM, checkpoint_log_bytes=0, segment_bytes_max=1024, durability="off"
-    ) as store:
-        fill(store, 4)
-        begin, unlink, removed = store._wal.begin_checkpoint, store._files.unlink, []  # type: ignore[union-attr]
-
-        def remove(path: str) -> None:
-            if path.endswith(".wal") and not removed:
-                removed.append(path)
-                fill(store, 40)  # more than a segment holds
-            unlink(path)
-
-        monkeypatch.setattr(store._files, "unlink", remove)
-        monkeypatch.setattr(store._wal, "begin_checkpoint", lambda **options: (fill(store, 1), begin(**options))[1])
-        store.checkpoint()
-        assert removed
-        kept = everything(store)
-    with aeon.open(tmp_path / "agent.aeon", DIM) as again:
-        assert everything(again) == kept and len(again) == 45
