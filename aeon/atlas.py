@@ -517,15 +517,15 @@ class Atlas(Rows):
 
     def take_over(self, old: Atlas) -> None:
         """Go on with the index that serves in `old`, where rows have the same numbers; under the index lock."""
-        self.learn_from(old)
         index = old._index
         if index is not None:
-            self._use_curve(old._curve)
             self._index = index.handed_to(self)
 
     def learn_from(self, old: Atlas) -> None:
-        """Go on with what `old` knows of its queries."""
+        """Go on with what `old` knows of its queries, and with its curve if that was measured since."""
         self._kept, self._asked, self._measure_at = old._kept, old._asked, old._measure_at
+        if old._curve.rows > self._curve.rows:
+            self._use_curve(old._curve)
 
     def serve(self, stopping: Callable[[], bool]) -> None:
         """Make the index from this generation's pages, now."""

@@ -171,7 +171,6 @@ class Engine:
         """
         old = frozen.view.engine
         if self.is_renumbered(frozen):
-            self.atlas.learn_from(old.atlas)
             self.atlas.serve(is_stopping)
         if old.fields.is_empty:
             return

@@ -21,6 +21,7 @@ from aeon_native import dispatch
 from aeon_native.page_layout import LANES, NO_ROW, block_dtype
 
 _FEW, _MANY = 10, 100
+_PIECE_BYTES = 1 << 20  # written together: each write lets go of the interpreter, and a busy writer keeps it for 5 ms
 
 
 def encode_pages(
@@ -99,7 +100,8 @@ class _Level:
         return self._level["codes"][self.slots]  # type: ignore[no-any-return]
 
     def content(self) -> Iterator[NDArray[np.uint8]]:
-        """The blocks of a page at a time: copied lane by lane where some are left out, whole where none is."""
+        """The blocks of some pages at a time: copied lane by lane where some are left out, whole where none is."""
+        pieces: list[NDArray[np.uint8]] = []
         for slot in self.slots.tolist():
             page, lanes, numbers = self._look(slot)
             count = len(lanes)
@@ -112,7 +114,12 @@ class _Level:
             rows = np.full(LANES * len(kept), NO_ROW, np.int64)
             rows[:count] = numbers
             kept["rows"] = rows.reshape(len(kept), LANES)
-            yield kept.view(np.uint8)
+            pieces.append(kept.view(np.uint8))
+            if sum(map(len, pieces)) >= _PIECE_BYTES:
+                yield np.concatenate(pieces)
+                pieces = []
+        if pieces:
+            yield np.concatenate(pieces)
 
 
 @dataclass(frozen=True)

@@ -350,6 +350,7 @@ class Upkeep:
                 store._rebuild(wal)
                 return
             self._catch_up(new, old.view.lsn, pausing=False)
+            new.atlas.learn_from(old.atlas)
             if not new.is_renumbered(frozen):
                 new.atlas.take_over(old.atlas)
             new.atlas.is_held = False

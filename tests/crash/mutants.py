@@ -138,7 +138,7 @@ MUTANTS = (
     Mutant("the log is not followed into its next segment", "log_follower", "            self._next_segment(found)\n", "            pass\n"),
     Mutant("what is read back from the log is not checked", "log_follower", "        found = frame_at(self._data, at, self._seed)\n", "        found = self.lsn, 0, FRAME.unpack_from(self._data, at)[6], FRAME.unpack_from(self._data, at)[3]\n"),
     Mutant("what is frozen holds the first commit behind it", "upkeep", "self._freeze_lsn == lsn - 1 and", "self._freeze_lsn == lsn - 2 and"),
-    Mutant("a swap does not ask whether it is complete", "upkeep", "            self._catch_up(new, old.view.lsn, pausing=False)\n            if not new", "            if not new"),
+    Mutant("a swap does not ask whether it is complete", "upkeep", "            self._catch_up(new, old.view.lsn, pausing=False)\n            new.atlas.learn_from", "            new.atlas.learn_from"),
     Mutant("a page index is handed over to rows with other numbers", "engine", "        return self.atlas.codes.base_count != frozen.view.rows\n", "        return False\n"),
     Mutant("a generation holds ends of memories that came after it", "engine", "    later = np.flatnonzero((deaths & _LSN) > view.lsn)\n", "    later = np.empty(0, np.int64)\n"),
     Mutant("a generation forgets what had been replaced before a later end", "engine", "        deaths[index] = before | SUPERSEDED if 0 < before <= view.lsn else 0\n", "        deaths[index] = 0\n"),
