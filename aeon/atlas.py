@@ -450,7 +450,12 @@ class Atlas(Rows):
 
     @property
     def _has_grown(self) -> bool:
-        return self.codes.count > _GROWTH * self._curve.rows
+        return self._living > _GROWTH * self._curve.rows
+
+    @property
+    def _living(self) -> int:
+        """Rows, without those that ended since the generation was written: a store of replaced memories does not grow."""
+        return self.codes.count - len(self._ended_rows)
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until an index that is due is there and its curve measured; whether an index serves.
@@ -522,9 +527,9 @@ class Atlas(Rows):
             self._index = index.handed_to(self)
 
     def learn_from(self, old: Atlas) -> None:
-        """Go on with what `old` knows of its queries, and with its curve if that was measured since."""
+        """Go on with what `old` knows of its queries, and with its curve, which may have been measured since."""
         self._kept, self._asked, self._measure_at = old._kept, old._asked, old._measure_at
-        if old._curve.rows > self._curve.rows:
+        if old._curve.rows:
             self._use_curve(old._curve)
 
     def serve(self, stopping: Callable[[], bool]) -> None:
@@ -619,7 +624,8 @@ class Atlas(Rows):
             )
             return scores[0, : counts[0]]
 
-        curve = probing.measure(queries, search, exact, near, rows, index.snapshot.pages, real=real, stopping=stopping)
+        living, pages = self._living, index.snapshot.pages
+        curve = probing.measure(queries, search, exact, near, living, pages, real=real, stopping=stopping)
         if curve is not None:
             self._use_curve(curve)
 

@@ -298,7 +298,7 @@ PAGES_HEADER = Layout("PAGES_HEADER", 64, [
     ("pages", "u4", 16, "pages"),
     ("curve_count", "u4", 20, "points of the curve that turns a recall target into probes; 0 = not measured"),
     ("blocks", "u8", 24, "blocks of groups and pages together"),
-    ("curve_rows", "u8", 32, "rows when the curve was measured"),
+    ("curve_rows", "u8", 32, "living rows when the curve was measured"),
     ("curve_queries", "u4", 40, "queries it was measured with"),
     ("curve_real", "u4", 44, "1 = they were queries that had been asked, 0 = rows of the store"),
     ("reserved", "S16", 48, "zero"),

@@ -102,6 +102,7 @@ class _Level:
     def content(self) -> Iterator[NDArray[np.uint8]]:
         """The blocks of some pages at a time: copied lane by lane where some are left out, whole where none is."""
         pieces: list[NDArray[np.uint8]] = []
+        size = 0
         for slot in self.slots.tolist():
             page, lanes, numbers = self._look(slot)
             count = len(lanes)
@@ -115,9 +116,10 @@ class _Level:
             rows[:count] = numbers
             kept["rows"] = rows.reshape(len(kept), LANES)
             pieces.append(kept.view(np.uint8))
-            if sum(map(len, pieces)) >= _PIECE_BYTES:
+            size += kept.nbytes
+            if size >= _PIECE_BYTES:
                 yield np.concatenate(pieces)
-                pieces = []
+                pieces, size = [], 0
         if pieces:
             yield np.concatenate(pieces)
 

@@ -62,11 +62,8 @@ _COMPLETE_ROWS_MAX = (
 _AUDIT_EVERY = 4  # an audit that needs an exact search of its own is done for one turn in so many
 _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two thirds
 # "auto" dozes where fewer than one query in six is answered from here: to watch one costs a sixth of what an answer saves.
-_CREDIT_FIRST, _CREDIT, _CREDIT_MAX = (
-    32,
-    6,
-    512,
-)  # queries that are watched at first, for each answer from here, at most
+# Queries that are watched at first, for each answer from here, at most.
+_CREDIT_FIRST, _CREDIT, _CREDIT_MAX = 32, 6, 512
 _BURST = 4  # dozing, it watches so many queries
 _NAP, _NAP_MAX = 60, 1020  # and lets so many pass; twice as many each time that it saw nothing
 WATCHED = 1023  # but it watches all queries of one session in 1,024: those whose hash has none of these bits

@@ -580,9 +580,8 @@ class Store(Consolidation):
         if slb == "off" or asked_in is None:
             hits = recall(view, vector, count, filters, effort)
         elif cache.naps > 0 and slb == "auto" and not context and hash(asked_in) & WATCHED:
-            cache.naps -= (
-                1  # here, not there: a call behind a search that left nothing in the processor's cache takes 0.2 us
-            )
+            # Here, not there: a call behind a search that left nothing in the processor's cache takes 0.2 us.
+            cache.naps -= 1
             hits = recall(view, vector, count, filters, effort)
         else:
             hits = cache.recall(view, vector, count, filters, effort, slb, asked_in, ahead)

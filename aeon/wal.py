@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aeon.errors import CapacityError, CorruptionError, PoisonedError
 from aeon.files import File, FileSystem, NoSpaceError, write_fully
@@ -56,8 +56,7 @@ class SegmentHeader:
     crc: int
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One commit as it stands in a segment; `payload` borrows the segment's buffer."""
 
     lsn: int

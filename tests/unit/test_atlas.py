@@ -321,6 +321,19 @@ def test_a_curve_is_measured_anew_while_a_store_grows_though_nobody_asks(open_st
     assert not curve.real and curve.rows > 8100
 
 
+def test_a_store_whose_memories_are_replaced_is_not_measured_again_and_again(filled: Store) -> None:
+    """Beside a writer and a compaction a measurement takes as long as both, and made a compaction take twice as long."""
+    atlas, measured = filled._engine.atlas, filled._engine.atlas.curve
+    vectors = clustered(4000, 3)
+    for at in range(0, 4000, 250):
+        with filled.transaction():
+            for n in range(at, at + 250):
+                filled.remember("again", vectors[n], key=str(n % 100))
+    assert atlas.codes.count > 1.5 * measured.rows
+    atlas.start_index()
+    assert atlas.settle(60) and atlas.curve is measured
+
+
 def test_damaged_or_missing_pages_are_made_anew(filled: Store, open_store: Callable[..., Store], path: Any) -> None:
     filled.checkpoint()
     entry = filled._engine.manifest.files[FileKind.PAGES]
