@@ -24,6 +24,7 @@ from tests.crash.mutants import MUTANTS, Mutant
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = (
+    "unit/test_atlas.py::test_a_checkpoint_hands_the_index_over_unless_rows_were_renumbered",
     "crash/test_defects.py",
     "crash/test_crash_states.py",
     "crash/test_damage.py",
