@@ -11,17 +11,19 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeon import probing
-from aeon.background import Background, in_two
+from aeon.background import in_two
 from aeon.columns import CHUNK_RECORDS
 from aeon.errors import CorruptionError
 from aeon.format import FileKind
 from aeon.generation_files import MappedFile
+from aeon.index_maker import CATCH_UP_ROWS, REAL_QUERIES_MIN, TAIL_ROWS, IndexMaker
 from aeon.page_file import decode_pages, encode_pages
 from aeon.page_memory import Snapshot
 from aeon.pages import PageIndex
@@ -31,22 +33,15 @@ from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
 
 INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
-TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
-_CATCH_UP_ROWS = 256  # and of an index that is behind so many: it comes nearer by three rows for each new one
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _MOST = 8  # times the pages of an average search: the most that one looks at
 _ALIKE = 1.5  # times the average takes as many pages for every query alike, for the same recall (decision 14)
 _BEAM = 4  # groups looked at, at least
 _REAL_QUERIES = 1024  # queries that are kept for calibration, from the last few thousand
-_REAL_QUERIES_MIN = 128
 _QUERY_SAMPLE = 16  # every so many queries one is kept, and all of the first ones
-_CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 0.006
-_CALIBRATION_BYTES = 192 << 30  # of rows read by one calibration's exact searches: some 20 s of the background's
 _MEASURE_EVERY = 100_000  # queries; before that at each doubling of their number, or of half the rows
-_GUESS_ROWS = 1 << 17  # up to so many the index serves before its curve is measured: `probing.UNMEASURED` does
 _GROWTH = 1.5  # a curve is measured anew when there are so many times the rows
-_BUILD_ANEW = 2  # and pages are made anew: those that came of splits alone take half as many rows more (decision 11)
 _SHARED_FROM = 32  # so many queries are worth a second thread
 
 _F32, _I64, _U64 = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.uint64)
@@ -75,12 +70,12 @@ class Atlas(Rows):
 
     def __init__(self, files: dict[FileKind, MappedFile], dim: int, rows: str, seed: bytes = bytes(16)) -> None:
         super().__init__(files, dim, rows)
-        self._seed = seed
+        self.seed = seed
         self._index: PageIndex | None = None
         self._curve: Curve = probing.UNMEASURED
         self._efforts: dict[tuple[float | None, int, int | None], Effort] = {}
-        self._background = Background()
-        self._kept: list[NDArray[np.float32]] = []
+        self._maker = IndexMaker(self)
+        self.kept_queries: list[NDArray[np.float32]] = []
         self.selections: dict[
             tuple[Any, ...], tuple[int, NDArray[np.int64]]
         ] = {}  # by filter: (of so many events, rows)
@@ -101,7 +96,7 @@ class Atlas(Rows):
             waiting = self.codes.count - index.rows
             if waiting == TAIL_ROWS or (waiting > TAIL_ROWS and row % TAIL_ROWS == 0):
                 first = index.rows
-                self._follow(lambda: index.insert(first, min(self.codes.count, first + _CATCH_UP_ROWS)))
+                self._follow(lambda: index.insert(first, min(self.codes.count, first + CATCH_UP_ROWS)))
         if row % CHUNK_RECORDS == 0:
             self.start_index()
         return row
@@ -302,7 +297,7 @@ class Atlas(Rows):
             efforts[asked, k, beam] = effort
         return effort
 
-    def _use_curve(self, curve: Curve) -> None:
+    def use_curve(self, curve: Curve) -> None:
         self._curve, self._efforts = curve, {}
 
     def _search_index(
@@ -336,6 +331,17 @@ class Atlas(Rows):
             for n in range(len(queries)):
                 self._verify_rows(found[n, : counts[n]])
             self._verify_some()
+
+    def search_index(
+        self, index: PageIndex, query: NDArray[np.float32], k: int, probes: float, spread: float, eps0: float, rows: int,
+        lsn: int,
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """Cosines of the best rows, best first, by looking at so many pages: what a curve is measured by."""
+        scores, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        counts = np.zeros(1, np.int64)
+        effort = _effort_of(probes, spread, eps0)
+        self._search_index(index, query[None], effort, rows, lsn, None, scores, found, counts)
+        return scores[0, : counts[0]]
 
     def _bitmap_of(self, among: NDArray[np.int64], rows: int) -> NDArray[np.uint8]:
         """`_bitmap`, or the one of the search before: a filter that is asked again gives a view of the same array."""
@@ -425,15 +431,15 @@ class Atlas(Rows):
 
     def _keep_query(self, query: NDArray[np.float32]) -> None:
         """Remember a query, and measure the curve with those kept when it is due."""
-        kept = self._kept
+        kept = self.kept_queries
         if len(kept) < _REAL_QUERIES:
             kept.append(query.copy())
         else:  # a random one goes, so that those kept are spread over many conversations
             kept[int(random.random() * _REAL_QUERIES)] = query.copy()
         due = self._asked >= self._measure_at or self._has_grown
-        if due and len(kept) >= _REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._background.busy:
+        if due and len(kept) >= REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._maker.busy:
             self._measure_at = min(2 * self._asked, self._asked + _MEASURE_EVERY)
-            self._background.start(self._calibrate, "aeon-calibrate")
+            self._maker.start(self._maker.renew, "aeon-calibrate")
 
     def start_index(self) -> None:
         """Begin to make the index, or to take it from its file, if it is not there; or to measure one that has grown."""
@@ -441,19 +447,20 @@ class Atlas(Rows):
             self.codes.count >= INDEX_FROM_ROWS
             and (self._index is None or self._has_grown)
             and not self.is_held
-            and not self._background.busy
-            and not self._background.error
+            and not self._maker.busy
+            and not self._maker.error
             and not self.index_error
             and dispatch.ready()
         ):
-            self._background.start(self._build if self._index is None else self._measure, "aeon-index")
+            maker = self._maker
+            maker.start(maker.make if self._index is None else maker.measure, "aeon-index")
 
     @property
     def _has_grown(self) -> bool:
-        return self._living > _GROWTH * self._curve.rows
+        return self.living > _GROWTH * self._curve.rows
 
     @property
-    def _living(self) -> int:
+    def living(self) -> int:
         """Rows, without those that ended since the generation was written: a store of replaced memories does not grow."""
         return self.codes.count - len(self._ended_rows)
 
@@ -466,33 +473,14 @@ class Atlas(Rows):
             dispatch.start()
             dispatch.wait(timeout)
             self.start_index()
-            self._background.wait(timeout)
+            self._maker.wait(timeout)
         return self._index is not None
 
     def stop_background(self) -> None:
         """Give up what is being made in the background."""
-        self._background.stop()
+        self._maker.stop()
 
-    def _build(self, stopping: Callable[[], bool]) -> None:
-        """Make the index of all rows there are, or take it from its file; measure its curve, and let it serve."""
-        if self._index is not None:  # made since this was asked for
-            return
-        index = self._load()
-        if index is None:
-            index = PageIndex(self, self.dim, self._seed)
-            if not index.build(self.codes.count, stop=stopping):
-                return
-        self._catch_up(index, stopping)
-        if not self._curve.rows and index.rows > _GUESS_ROWS:
-            self._calibrate_with(index, stopping)
-            self._catch_up(index, stopping)
-        if stopping():
-            return
-        self._index = index
-        if not self._curve.rows:
-            self._measure(stopping)
-
-    def _load(self, *, copy: bool = False) -> PageIndex | None:
+    def load_index(self, *, copy: bool = False) -> PageIndex | None:
         """The index as the generation's file holds it; None if there is none, or it is damaged: it is derived.
 
         copy : leave the mapping to the index that serves; only one may go on filling the pages where they lie.
@@ -507,11 +495,11 @@ class Atlas(Rows):
         except (CorruptionError, ValueError) as error:
             self.pages_error = str(error)
             return None
-        index = PageIndex(self, self.dim, self._seed)
+        index = PageIndex(self, self.dim, self.seed)
         blocks = stored.blocks.copy() if copy else stored.blocks
         index.load(stored.groups, stored.pages, blocks, stored.rows)
         if stored.curve is not None:
-            self._use_curve(stored.curve)
+            self.use_curve(stored.curve)
         return index
 
     def encode_pages(
@@ -521,21 +509,28 @@ class Atlas(Rows):
         return encode_pages(snapshot, padded_dim(self.dim), self._curve, rows, moved, pause)
 
     def take_over(self, old: Atlas) -> None:
-        """Go on with the index that serves in `old`, where rows have the same numbers; under the index lock."""
-        index = old._index
-        if index is not None:
-            self._index = index.handed_to(self)
+        """Go on with the index that serves in `old` or is made there: rows have the same numbers; under the index lock."""
+        self._maker = old._maker
+        self._maker.go_along(self)
+
+    def use_index(self, index: PageIndex) -> None:
+        """Let an index of these rows serve; `index` itself is changed no more."""
+        self._index = index.handed_to(self)
+
+    def unscanned(self) -> AbstractContextManager[object]:
+        """Within it nothing in the background reads all rows, which would bring a whole mapping into memory."""
+        return self._maker.scanning
 
     def learn_from(self, old: Atlas) -> None:
         """Go on with what `old` knows of its queries, and with its curve, which may have been measured since."""
-        self._kept, self._asked, self._measure_at = old._kept, old._asked, old._measure_at
+        self.kept_queries, self._asked, self._measure_at = old.kept_queries, old._asked, old._measure_at
         if old._curve.rows:
-            self._use_curve(old._curve)
+            self.use_curve(old._curve)
 
     def serve(self, stopping: Callable[[], bool]) -> None:
         """Make the index from this generation's pages, now."""
         if FileKind.PAGES in self._files and dispatch.ready():
-            self._build(stopping)
+            self._maker.make(stopping)
 
     def warm(self, pause: Callable[[], None]) -> None:
         """Verify what was mapped, so that no search after a swap has to.
@@ -554,80 +549,8 @@ class Atlas(Rows):
         file = self._files.get(FileKind.PAGES)
         if file is None:
             return []
-        index = self._load(copy=True)
+        index = self.load_index(copy=True)
         return [self.pages_error] if index is None else index.verify()
-
-    def _catch_up(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
-        """Insert what came while the index was being made; where as much comes meanwhile, the rest is left to `append`."""
-        before, waiting = math.inf, self.codes.count - index.rows
-        while TAIL_ROWS <= waiting <= before / 2:
-            end = self.codes.count
-            while index.rows < end:
-                if stopping():
-                    return
-                index.insert(index.rows, min(end, index.rows + _CATCH_UP_ROWS))
-            before, waiting = waiting, self.codes.count - index.rows
-
-    def _calibrate(self, stopping: Callable[[], bool]) -> None:
-        """Measure the curve; if the index has grown a lot by splits, make a new one before."""
-        index = self._index
-        if index is not None and self.codes.count >= _BUILD_ANEW * index.built:
-            anew = PageIndex(self, self.dim, self._seed)
-            if not anew.build(self.codes.count, stop=stopping):
-                return
-            self._catch_up(anew, stopping)
-            if stopping() or self._index is not index:  # given up meanwhile
-                return
-            self._index = anew  # before its curve: the old one promises less, and so asks for more
-        self._measure(stopping)
-
-    def _measure(self, stopping: Callable[[], bool]) -> None:
-        """Measure the curve of the index that serves."""
-        index = self._index
-        if index is not None:
-            self._calibrate_with(index, stopping)
-
-    def _calibrate_with(self, index: PageIndex, stopping: Callable[[], bool]) -> None:
-        """Measure recall against exact search, on recent queries or else on rows of the store."""
-        rows = index.rows
-        kept = list(self._kept)
-        real = len(kept) >= _REAL_QUERIES_MIN
-        most = _CALIBRATION_BYTES if real else _CALIBRATION_BYTES // 16  # the first time a new index waits for it
-        count = min(_CALIBRATION_QUERIES, max(96, most // max(1, rows * self.stride)))
-        if real:
-            queries = np.stack(random.sample(kept, min(count, len(kept))))
-        else:
-            chosen = np.random.default_rng(rows).integers(0, rows, 4 * count)
-            chosen = chosen[~self.dead(chosen)][:count]
-            queries = np.ascontiguousarray(self.unit_rows(chosen)[0][:, : self.dim])
-        lsn = (1 << 63) - 1  # what has ended by now, has
-
-        def search(query: NDArray[np.float32], k: int, probes: int, spread: float, eps0: float) -> NDArray[np.float32]:
-            scores, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
-            counts = np.zeros(1, np.int64)
-            effort = _effort_of(probes, spread, eps0)
-            self._search_index(index, query[None], effort, rows, lsn, None, scores, found, counts)
-            return scores[0, : counts[0]]
-
-        def exact(query: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-            scores, found = np.empty(k, np.float32), np.empty(k, np.int64)
-            best = self._scan(query, 0, rows, lsn, None, scores, found)
-            dispatch.kernels.finish_topk(scores, found, best)
-            return scores[:best]
-
-        def near(query: NDArray[np.float32]) -> NDArray[np.float32]:
-            snapshot = index.snapshot
-            scores, slots = np.empty((1, snapshot.pages), np.float32), np.empty((1, snapshot.pages), np.int64)
-            counts, scratch = np.zeros(1, np.int64), np.empty(scratch_bytes(padded_dim(self.dim)), np.uint8)
-            dispatch.kernels.nearest_pages(
-                snapshot.ctx, query[None], snapshot.groups, probing.EPS0_ALL, scratch, scores, slots, counts
-            )
-            return scores[0, : counts[0]]
-
-        living, pages = self._living, index.snapshot.pages
-        curve = probing.measure(queries, search, exact, near, living, pages, real=real, stopping=stopping)
-        if curve is not None:
-            self._use_curve(curve)
 
 
 def _effort_of(probes: float, spread: float, eps0: float, beam: int | None = None) -> Effort:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from aeon.blob_arena import blob_padding, encode_blob, encode_blob_ref
 from aeon.engine import Engine, Frozen, deaths_in
 from aeon.errors import CorruptionError
-from aeon.files import Buffer, FileSystem
+from aeon.files import Buffer, FileSystem, zeros
 from aeon.format import (
     BLOB,
     BLOB_ALIGNMENT,
@@ -147,12 +147,14 @@ class _Writer:
         pause()
         self._trace.warm(pause)
         self._sessions, self._namespaces = self._names_in_use()
-        row_deaths = [run["lsn"].astype(np.uint64) for _, run in self._atlas.deaths.runs(view.rows)]
-        self._row_deaths = np.concatenate([*row_deaths, np.empty(0, np.uint64)])
+        self._row_deaths = zeros((view.rows,), np.dtype(np.uint64))
+        for first, run in self._atlas.deaths.runs(view.rows):
+            self._row_deaths[first : first + len(run)] = run["lsn"]
         self._row_deaths[self._row_deaths > view.lsn] = 0
         self._first_row = 0 if compacting else self._atlas.codes.base_count
-        self._moved = np.full(view.rows, -1, np.int64)  # rows' new numbers
+        self._moved = zeros((view.rows,), np.dtype(np.int64))  # rows' new numbers
         self._moved[: self._first_row] = np.arange(self._first_row)
+        self._moved[self._first_row :] = -1
 
     def _history_from(self, gone: NDArray[np.bool_]) -> int:
         """The oldest LSN that can be shown from the new generation.
@@ -416,6 +418,7 @@ class _Writer:
             self._pause()
             table = content if isinstance(content, bytes) else content.view(np.uint8).reshape(-1)
             entries[kind] = self._write_table(kind, len(table), [table], count)
+            del content, table
         if self._frozen.pages is not None:
             size, parts = self._encode_pages(self._frozen.pages)
             entries[FileKind.PAGES] = self._write_table(FileKind.PAGES, size, parts, size)
@@ -430,27 +433,27 @@ class _Writer:
         return self._atlas.encode_pages(pages, indexed, shown, self._pause)
 
     def _tables(self, purging: bool) -> Iterator[tuple[FileKind, bytes | NDArray[Any], int]]:
-        """The content of each table but the pages, and how many records it has."""
+        """The content of each table but the pages, and how many records it has; each is made when the one before is written."""
         engine, frozen = self._engine, self._frozen
         self._pause()
-        event_deaths = np.concatenate([self._deaths[: self._first], self._deaths[self._kept]])
-        stays = np.flatnonzero(self._moved >= 0)
-        row_deaths = self._row_deaths[stays]
-        postings, sessions = self._group_by_session(event_deaths)
-        self._pause()
+        deaths = self._row_deaths[self._moved >= 0]
+        yield FileKind.ROW_DEATHS, deaths.astype("<u8", copy=False), len(deaths)
+        deaths = np.concatenate([self._deaths[: self._first], self._deaths[self._kept]])
+        yield FileKind.EVENT_DEATHS, deaths.astype("<u8", copy=False), len(deaths)
+        postings, sessions = self._group_by_session(deaths)
+        del deaths
+        yield FileKind.POSTINGS, postings, len(postings)
+        del postings
+        yield FileKind.SESSIONS, sessions, len(sessions)
         keys = engine.keys.records(frozen.key_changes, self._pause)
+        yield FileKind.KEYS, keys, len(keys)
         branches = [
             [int(self._new_session[number]), event, lsn, int(self._new_session[trunk])]
             for number, (event, lsn, trunk) in self._branches.items()
         ]
         fields = self._fields() if purging else None
         names = self._trace.names.pack(self._sessions, self._namespaces, branches, fields)
-        yield FileKind.EVENT_DEATHS, event_deaths.astype("<u8"), len(event_deaths)
-        yield FileKind.ROW_DEATHS, row_deaths.astype("<u8"), len(row_deaths)
-        yield FileKind.KEYS, keys, len(keys)
         yield FileKind.NAMES, names, 1
-        yield FileKind.SESSIONS, sessions, len(sessions)
-        yield FileKind.POSTINGS, postings, len(postings)
         blocks = engine.time_blocks.encode(engine.atlas, self._moved)
         if blocks is not None:
             yield FileKind.TIME_BLOCKS, blocks, len(blocks)

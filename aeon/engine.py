@@ -19,7 +19,7 @@ from aeon.atlas import Atlas
 from aeon.blob_arena import BlobArena
 from aeon.errors import CorruptionError, NotFoundError
 from aeon.fields import Fields
-from aeon.files import FileSystem
+from aeon.files import FileSystem, zeros
 from aeon.format import (
     KEY,
     OPTIONAL_FILES,
@@ -144,13 +144,7 @@ class Engine:
     @property
     def may_expire(self) -> bool:
         """Whether any memory has a time to live of its own."""
-        return self._expires_since or self._expired_before
-
-    @cached_property
-    def _expired_before(self) -> bool:
-        return any(
-            bool((run["flags"] & OpFlag.EXPIRES).any()) for _, run in self.trace.columns(self.trace.events.base_count)
-        )
+        return self._expires_since or bool(self.trace.base_flags() & OpFlag.EXPIRES)
 
     @cached_property
     def _forgotten_before(self) -> int:
@@ -188,11 +182,11 @@ class Engine:
         _ = self.keys
 
     def let_go(self, pause: Callable[[], None]) -> None:
-        """Take what was read of the arena files out of memory: another engine serves, and maps them as well.
+        """Take what was read of the arena files out of memory: another engine is to serve, and maps them as well.
 
         Who still holds this one may go on reading.
         """
-        for kind in (FileKind.CODES, FileKind.EVENTS, FileKind.BLOBS):
+        for kind in (FileKind.CODES, FileKind.ROWS, FileKind.EVENTS, FileKind.BLOBS):
             if kind in self.mapped:
                 file = self.mapped[kind]
                 for first in range(0, len(file.data), _LET_GO_BYTES):
@@ -445,8 +439,9 @@ def alive_among(view: View, indexes: NDArray[np.int64]) -> NDArray[np.int64]:
 def deaths_in(view: View) -> NDArray[np.uint64]:
     """The DEATH of each event as it was in `view`, while others may go on ending them: uint64[events]."""
     trace = view.engine.trace
-    found = [run["lsn"].astype(np.uint64) for _, run in trace.deaths.runs(view.events)]
-    deaths = np.concatenate(found) if found else np.empty(0, np.uint64)
+    deaths = zeros((view.events,), np.dtype(np.uint64))
+    for first, run in trace.deaths.runs(view.events):
+        deaths[first : first + len(run)] = run["lsn"]
     later = np.flatnonzero((deaths & _LSN) > view.lsn)
     for index in later.tolist():
         before = trace.superseded_at.get(index, 0)

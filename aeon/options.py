@@ -27,7 +27,7 @@ class Options:
     segment_growth_bytes : the log reserves space in steps of this size, so that running out of space is noticed before
         anything is written.
     checkpoint_log_bytes : a checkpoint runs by itself when the log since the last one is longer than this and longer
-        than a quarter of the store; 0 = only when asked for. Bounds the replay at the next open.
+        than an eighth of the store; 0 = only when asked for. Bounds the replay at the next open.
     compact_share : a compaction runs by itself when so much of what a generation holds was forgotten, 0 to 1; 0 = only when
         asked for. It reads and writes what is alive, so half as much costs as much as the log did.
     ttl : by namespace, how many seconds after its timestamp a memory is forgotten by the next sweep; a namespace stands for

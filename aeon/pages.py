@@ -158,6 +158,10 @@ class PageIndex:
                     reclaim()
         self._shown = held
 
+    def read_from(self, source: RowSource) -> None:
+        """Take rows from `source` from here on, which have the same numbers, and keep it alive: until it is handed over."""
+        self._source = source
+
     def handed_to(self, source: RowSource) -> PageIndex:
         """The index to go on with over `source`, where the rows below `rows` have the same numbers.
 

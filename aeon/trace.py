@@ -197,6 +197,7 @@ class Trace:
         self._base_first_id = int(EVENT.unpack_from(self._base_raw, 0)[_ID]) if self.events.base_count else 0
         self._verified = np.zeros(-(-self.events.base_count // CHUNK_RECORDS) + 1, bool)
         self._verified[-1] = True  # what is not in the base has nothing to verify
+        self._base_flags: int | None = None
         deaths = files.get(FileKind.EVENT_DEATHS)
         self._deaths = Column(deaths.unverified(DEATH.dtype) if deaths else np.empty(0, DEATH.dtype))
         self._postings: dict[int, array[int]] = {}  # uint32: a list of ints would take nine times as much
@@ -336,7 +337,8 @@ class Trace:
 
     def columns(self, stop: int, start: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
         """Iterate over (first index, EVENT[m]) of the events from `start` to `stop`, verified."""
-        self._verify_chunks(np.flatnonzero(~self._verified))
+        chunks = slice(start // CHUNK_RECORDS, -(-stop // CHUNK_RECORDS))
+        self._verify_chunks(chunks.start + np.flatnonzero(~self._verified[chunks]))
         yield from self.events.runs(stop, start)
 
     def ids(self, stop: int, pause: Callable[[], None]) -> NDArray[np.uint64]:
@@ -366,21 +368,28 @@ class Trace:
             self._verified[chunk] = True
 
     def warm(self, pause: Callable[[], None]) -> None:
-        """Verify what was mapped, so that nobody has to later; `pause` is called between the pieces.
-
-        Events are let go of again: the generation before has them in memory.
-        """
-        for chunk in np.flatnonzero(~self._verified).tolist():
-            self._verify_chunks(np.array([chunk]))
-            first, end = chunk * CHUNK_RECORDS, min((chunk + 1) * CHUNK_RECORDS, self.events.base_count)
-            self._files[FileKind.EVENTS].let_go(first * _EVENT_BYTES, end * _EVENT_BYTES)
-            pause()
+        """Verify what was mapped, so that nobody has to later; `pause` is called between the pieces."""
+        self.base_flags(pause)
         for touch in (
             lambda: self.deaths, lambda: self.names, lambda: self.base_sessions, lambda: self.base_postings,
             self.graph.warm,
         ):  # fmt: skip
             touch()
             pause()
+
+    def base_flags(self, pause: Callable[[], None] = lambda: None) -> int:
+        """Every flag that an event of the generation has; the events are verified, and let go of again."""
+        if self._base_flags is None:
+            found = 0
+            for first in range(0, self.events.base_count, CHUNK_RECORDS):
+                end = min(first + CHUNK_RECORDS, self.events.base_count)
+                for _, records in self.columns(end, first):
+                    found |= int(np.bitwise_or.reduce(records["flags"]))
+                before = max(first - CHUNK_RECORDS, 0)  # its last id was looked at again
+                self._files[FileKind.EVENTS].let_go(before * _EVENT_BYTES, end * _EVENT_BYTES)
+                pause()
+            self._base_flags = found
+        return self._base_flags
 
     def death(self, index: int) -> int:
         """The DEATH of an event: 0 = alive."""

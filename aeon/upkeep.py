@@ -46,6 +46,7 @@ _GIVE_WAY_BYTE_S = 25e-9  # and for a large one so much a byte: twice what it ta
 _ROUNDS_MAX = 100  # then the swap takes what is left: writers are faster than this thread
 _COMPACT_EVENTS_MIN = 1000  # a compaction by itself is not worth its syncs below
 _SWEEP_IDS = 4096  # ids that a sweep forgets in one commit: some milliseconds of applying
+_LOG_SHARE = 8  # of the bytes on disk: a log as long as that makes a checkpoint due; what is in it is in memory, too
 _BACKLOG = 4  # writers wait for a run under way when so many times the log that makes one due has come since
 
 
@@ -133,7 +134,7 @@ class Upkeep:
         if self._sweeping:
             return
         if self._background.busy:
-            limit = _BACKLOG * max(options.checkpoint_log_bytes, _disk_bytes(store._engine) // 4)
+            limit = _BACKLOG * max(options.checkpoint_log_bytes, _disk_bytes(store._engine) // _LOG_SHARE)
             if options.checkpoint_log_bytes and wal.bytes_since_checkpoint > limit:
                 self._background.wait()
             return
@@ -182,7 +183,7 @@ class Upkeep:
         least = store._options.checkpoint_log_bytes
         if not least or wal.bytes_since_checkpoint <= least:
             return False
-        return wal.bytes_since_checkpoint > _disk_bytes(store._engine) // 4
+        return wal.bytes_since_checkpoint > _disk_bytes(store._engine) // _LOG_SHARE
 
     def _is_compaction_due(self, store: Store) -> bool:
         options, engine = store._options, store._engine
@@ -261,9 +262,10 @@ class Upkeep:
         try:
             # The generation first, then the engine: what readers see afterwards is what an open would find.
             manifests.store(store._files, store._root, manifest)
-            self._publish(store, wal, frozen, new)
-            old.atlas.stop_background()
-            old.let_go(self._breathe)
+            with old.atlas.unscanned():
+                old.let_go(self._breathe)
+                self._publish(store, wal, frozen, new)
+                old.let_go(self._breathe)  # what commits have read since
             store._engine.atlas.start_index()
             removed = remove_leftovers(store._files, store._root, store._engine)
             store._save_salience()
@@ -351,7 +353,9 @@ class Upkeep:
                 return
             self._catch_up(new, old.view.lsn, pausing=False)
             new.atlas.learn_from(old.atlas)
-            if not new.is_renumbered(frozen):
+            if new.is_renumbered(frozen):
+                old.atlas.stop_background()
+            else:
                 new.atlas.take_over(old.atlas)
             new.atlas.is_held = False
             store._engine = new

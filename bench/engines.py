@@ -50,7 +50,7 @@ def _add_aeon(contest: Contest, kept_as: Any, name: str) -> None:
     for at in range(0, len(contest.others), 1000):  # what it calibrates itself with
         for query in contest.others[at : at + 1000]:
             store.atlas.search(query)
-        atlas._background.wait()
+        atlas._maker.wait()
     atlas._measure_at = 1 << 60  # what a target takes stays the same from here on
     view = store._view()
     options: dict[str, Any] = {"rows": view.rows, "lsn": view.lsn}

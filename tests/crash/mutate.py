@@ -25,6 +25,7 @@ from tests.crash.mutants import MUTANTS, Mutant
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = (
     "unit/test_atlas.py::test_a_checkpoint_hands_the_index_over_unless_rows_were_renumbered",
+    "unit/test_atlas.py::test_an_index_that_is_being_made_goes_along_to_the_next_generation",
     "crash/test_defects.py",
     "crash/test_crash_states.py",
     "crash/test_damage.py",

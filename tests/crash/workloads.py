@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import aeon
-from aeon import atlas, page_building, pages, time_blocks
+from aeon import atlas, index_maker, page_building, pages, time_blocks
 from aeon import store as store_module
 from aeon import upkeep as upkeep_module
 from aeon.errors import AeonError
@@ -62,9 +62,10 @@ def short_texts_inline(limit: int = TEXT_BYTES_INLINE) -> Iterator[None]:
 def small_index(rows: int = 6) -> Iterator[None]:
     """Let a page index come with `rows` vectors, in pages of a few, so that small stores have every kind of file."""
     settings = (
-        (atlas, "_CALIBRATION_QUERIES", 2),
+        (index_maker, "_CALIBRATION_QUERIES", 2),
         (atlas, "INDEX_FROM_ROWS", rows),
         (atlas, "TAIL_ROWS", 2),
+        (index_maker, "TAIL_ROWS", 2),
         (page_building, "BUILD_ROWS", 4),
         (pages, "_SPARSE_ROWS", 2),
         (time_blocks, "BLOCK_ROWS", 4),

@@ -41,7 +41,7 @@ def ask(store: Store, queries: NDArray[np.float32]) -> None:
     for _ in range(2):  # a curve is not measured while another one is: the first time most queries come meanwhile
         for query in queries:
             store.atlas.search(query)
-        assert atlas._background.wait(60)
+        assert atlas._maker.wait(60)
 
 
 def recall_of(store: Store, queries: NDArray[np.float32], target: float) -> float:

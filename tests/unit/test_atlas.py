@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import aeon
 from aeon import atlas as atlas_module
+from aeon import probing
 from aeon.background import Background
 from aeon.format import FileKind
 from aeon.pages import PageIndex
@@ -47,7 +49,7 @@ def fill(store: Store, vectors: NDArray[np.float32], step: int = 250, **options:
 
 def settled(store: Store) -> Any:
     atlas = store._engine.atlas
-    assert atlas.settle(60), (atlas._background.error, atlas.index_error)
+    assert atlas.settle(60), (atlas._maker.error, atlas.index_error)
     return atlas
 
 
@@ -90,8 +92,8 @@ def test_an_index_that_grew_by_splits_is_made_anew_while_it_is_asked(open_store:
         if n % 100 == 0:
             id_ = store.remember(f"meanwhile {n}", query)
             assert store.atlas.search(query, 1)[0].item() == id_
-        atlas._background.wait(60)
-    assert atlas.index is not grown and atlas.index.built >= 4000 and not atlas._background.error
+        atlas._maker.wait(60)
+    assert atlas.index is not grown and atlas.index.built >= 4000 and not atlas._maker.error
     assert atlas.index.verify() == [] and atlas.codes.count - atlas.index.rows < 64
     assert recall_of(store, clustered(300, 11)) >= 0.93
 
@@ -284,6 +286,66 @@ def test_a_checkpoint_hands_the_index_over_unless_rows_were_renumbered(filled: S
         assert atlas.index.verify() == []
 
 
+@pytest.mark.parametrize("renumbered", [False, True])
+def test_an_index_that_is_being_made_goes_along_to_the_next_generation(
+    open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, renumbered: bool
+) -> None:
+    """Or a store that is filled as fast as it takes rows would have its first index when the last row has come."""
+    store = open_store(DIM)
+    ids = fill(store, clustered(1700), step=1700)
+    build, begun, go_on, made = PageIndex.build, threading.Event(), threading.Event(), []
+
+    def build_slowly(index: PageIndex, rows: int, **options: Any) -> bool:
+        begun.set()
+        assert go_on.wait(60)
+        made.append(rows)
+        return build(index, rows, **options)
+
+    monkeypatch.setattr(PageIndex, "build", build_slowly)
+    store._engine.atlas.start_index()
+    assert begun.wait(60)
+    if renumbered:
+        store.forget(ids[:500])
+    for part in (1, 2):
+        before = weakref.ref(store._engine)
+        fill(store, clustered(500, part), step=100)
+        store.checkpoint()
+        # What is being made does not keep the rows of a generation that is gone, unless it cannot go on with others.
+        assert before() is None or (renumbered and part == 1)
+    go_on.set()
+    atlas = settled(store)
+    assert len(made) == 1 + renumbered  # not once for each generation
+    assert atlas.codes.count == 2700 - 500 * renumbered and atlas.codes.count - atlas.index.rows < 64
+    assert atlas.index.verify() == [] and atlas.curve.rows and not atlas._maker.error
+    assert recall_of(store, clustered(50, 7)) >= 0.93
+
+
+def test_a_measurement_goes_along_to_the_next_generation(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, begun, go_on = probing.measure, threading.Event(), threading.Event()
+
+    def measure_slowly(queries: Any, search: Any, exact: Any, *others: Any, **options: Any) -> Any:
+        def wait_once(query: Any, k: int) -> Any:
+            found = exact(query, k)
+            begun.set()
+            assert go_on.wait(60)
+            return found
+
+        return measure(queries, search, wait_once, *others, **options)
+
+    monkeypatch.setattr(probing, "measure", measure_slowly)
+    atlas, curve = filled._engine.atlas, filled._engine.atlas.curve
+    atlas._maker.start(atlas._maker.measure, "aeon-index")
+    assert begun.wait(60)
+    del atlas
+    before = weakref.ref(filled._engine)
+    fill(filled, clustered(500, 3), step=100)
+    filled.checkpoint()
+    assert before() is None and filled._engine.atlas.curve is curve
+    go_on.set()
+    assert filled._engine.atlas._maker.wait(60)
+    assert filled._engine.atlas.curve is not curve and not filled._engine.atlas._maker.error
+
+
 def test_an_index_serves_while_a_store_is_filled_faster_than_it_follows(
     open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +356,7 @@ def test_an_index_serves_while_a_store_is_filled_faster_than_it_follows(
     insert, build = PageIndex.insert, PageIndex.build
 
     def insert_slowly(index: PageIndex, first: int, stop: int) -> None:
-        if threading.current_thread() is atlas._background._thread:
+        if threading.current_thread() is atlas._maker._background._thread:
             fill(store, clustered(512, first), step=512)  # twice as many come meanwhile
         insert(index, first, stop)
 
@@ -305,7 +367,7 @@ def test_an_index_serves_while_a_store_is_filled_faster_than_it_follows(
         patch.setattr(PageIndex, "insert", insert_slowly)
         patch.setattr(PageIndex, "build", build_few)
         atlas.start_index()
-        assert atlas._background.wait(60)
+        assert atlas._maker.wait(60)
     behind = atlas.codes.count - atlas.index.rows
     assert behind > 256 and recall_of(store, clustered(50, 7)) >= 0.93
     fill(store, clustered(behind // 3 + 128, 8), step=1)
@@ -316,7 +378,7 @@ def test_a_curve_is_measured_anew_while_a_store_grows_though_nobody_asks(open_st
     store = open_store(DIM)
     for part in range(9):
         fill(store, clustered(1000, part))
-        store._engine.atlas._background.wait(60)
+        store._engine.atlas._maker.wait(60)
     curve = store._engine.atlas.curve
     assert not curve.real and curve.rows > 8100
 
@@ -359,7 +421,7 @@ def test_a_damaged_row_is_never_a_result(filled: Store, path: Any) -> None:
     file.write_bytes(raw)
     store = aeon.open(path, DIM)
     atlas = store._engine.atlas
-    index = atlas._load()
+    index = atlas.load_index()
     assert index is not None
     atlas._index = index
     with pytest.raises(aeon.CorruptionError, match="row 123"):
@@ -403,7 +465,7 @@ def test_real_queries_take_over_the_calibration(filled: Store) -> None:
     assert not atlas.curve.real
     for query in clustered(1100, 17):
         filled.recall(query, 10)
-    atlas._background.wait(60)
+    atlas._maker.wait(60)
     assert atlas.curve.real and atlas.curve is not UNMEASURED
 
 
