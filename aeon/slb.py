@@ -64,11 +64,12 @@ _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two th
 # "auto" dozes where fewer than one query in six is answered from here: to watch one costs a sixth of what an answer saves.
 # Queries that are watched at first, for each answer from here, at most.
 _CREDIT_FIRST, _CREDIT, _CREDIT_MAX = 32, 6, 512
-_BURST = 4  # dozing, it watches so many queries
-_NAP, _NAP_MAX = 60, 1020  # and lets so many pass; twice as many each time that it saw nothing
-WATCHED = 1023  # but it watches all queries of one session in 1,024: those whose hash has none of these bits
+_BURST = 4  # dozing, it watches so many queries in a row
+_NAP, _NAP_MAX = 60, 4080  # and lets so many pass; eight times as many each time that it saw nothing
+_BURST_SHARE = 1 / 128  # of the nap before: the first query of a burst takes 30 us more, since its code is in no cache
+WATCHED = 8191  # but it watches all queries of one session in 8,192: those whose hash has none of these bits
 _TIDY_EVERY, _SCORE_EVERY = 128, 8  # queries
-_SCORES = 16  # dozing, drift is looked at when so many were seen: that takes as long as two searches
+_SCORES = 8  # dozing, drift is looked at when so many were seen: that takes as long as two searches
 _ROOM = 64  # a ring is cut to its size when it is so much longer
 _PAID_FIRST = 8  # answers that a session's memory is counted with from the start; twice as many when they are exceeded
 _BYTES_ANSWER, _BYTES_SESSION = 1500, 2000
@@ -151,7 +152,7 @@ class Slb:
         self._asked = self._exact = self._certified = self._approximate = 0
         self._credit = _CREDIT_FIRST  # queries until "auto" dozes
         self.naps = 0  # queries in "auto" that are to pass it by; who lets one pass counts it down
-        self._nap = _NAP  # the next ones
+        self._nap, self._burst = _NAP, _BURST  # the next ones, and how many are watched then
         self._watched = self._passed = 0  # of this burst; passed, with those that are to
         self._noted = (0, 0)  # (asked, hits) that drift knows of
         self._scores: deque[float] = deque(maxlen=_TIDY_EVERY)  # of best rows, that it does not know yet
@@ -206,10 +207,11 @@ class Slb:
             self._credit -= 1
         elif mode == "auto":
             self._watched += 1
-            if self._watched >= _BURST:
+            if self._watched >= self._burst:
                 self._watched, tidy = 0, len(self._scores) >= _SCORES
                 self._passed += self._nap - self.naps
-                self.naps, self._nap = self._nap, min(2 * self._nap, _NAP_MAX)
+                self._burst = max(_BURST, int(self._nap * _BURST_SHARE))
+                self.naps, self._nap = self._nap, min(8 * self._nap, _NAP_MAX)
         plain = filters is NO_FILTERS
         near = session.near
         if near is not None and plain and k <= _K_MAX:
@@ -241,7 +243,7 @@ class Slb:
             session.last = whole
             if ahead is not None:
                 self._expect(session, whole, ahead, mode)
-            elif last is not None and (session.steady or not asked & 3):
+            elif last is not None and (session.steady or asked & 3 == 2):  # the second of a burst
                 if dispatch.kernels.likeness(np.frombuffer(last, np.float32), query) < _INERTIA:
                     session.steady = 0
                 else:
@@ -254,7 +256,7 @@ class Slb:
         """It answered: watch so many queries more."""
         self._credit += credit
         self._passed -= self.naps
-        self.naps, self._nap = 0, _NAP
+        self.naps, self._nap, self._burst = 0, _NAP, _BURST
 
     @property
     def _asked_for(self) -> int:

@@ -434,22 +434,23 @@ def test_threads_get_right_answers_while_the_store_changes(store: aeon.Store) ->
 
 def test_auto_dozes_where_nothing_repeats_and_wakes_when_it_does(store: aeon.Store) -> None:
     """Counted: which queries are watched. The others are the Atlas's, and leave nothing behind."""
-    plain = RNG.standard_normal((2000, DIM)).astype(np.float32)
+    plain = RNG.standard_normal((10_000, DIM)).astype(np.float32)
     for n in range(1000):
         store.recall(plain[n], asked_in=f"s{n % 7}", slb="auto")
     answers = sum(len(session.answers) for session in store.slb._sessions.values())
     watched = 0
-    for n in range(1000, 2000):
+    for n in range(1000, 10_000):
         before = store.slb._sessions["one"].answers if "one" in store.slb._sessions else {}
         known = set(before)
         store.recall(plain[n], asked_in="one", slb="auto")
         watched += set(store.slb._sessions["one"].answers) != known if "one" in store.slb._sessions else 0
-    assert watched <= 1000 if not hash("one") & slb.WATCHED else 1 <= watched <= 40
-    assert store.slb.stats()["atlas"] >= 1990 and answers > 0
+    # Of 9,000 one in 128 or so, unless the session is one of those that always are.
+    assert watched == 9000 if not hash("one") & slb.WATCHED else 30 <= watched <= 90
+    assert store.slb.stats()["atlas"] >= 9990 and answers > 0
     for n in range(3):  # who asks for more than "auto" is always watched
         assert kinds(store.recall(plain[n], asked_in="two", slb="certified")) == {"atlas"}
         assert kinds(store.recall(plain[n], asked_in="two", slb="certified")) == {"exact"}
-    kinds_of_repeats = [kinds(store.recall(plain[n % 20], asked_in="three", slb="auto")) for n in range(4500)]
+    kinds_of_repeats = [kinds(store.recall(plain[n % 20], asked_in="three", slb="auto")) for n in range(9000)]
     assert kinds_of_repeats[-200:].count({"exact"}) == 200
     store.slb.clear()
     store.recall(plain[0], asked_in="one", slb="auto")
