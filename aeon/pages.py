@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import hashlib
+import math
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -291,8 +292,11 @@ class PageIndex:
 
     # -- inserting ----------------------------------------------------------------------------------------------
 
-    def insert(self, first: int, stop: int) -> None:
-        """Add the rows `first` to `stop` and show them; `first` is where the index ends."""
+    def insert(self, first: int, stop: int, splits: float = math.inf) -> None:
+        """Add the rows `first` to `stop` and show them; `first` is where the index ends.
+
+        splits : after so many the rest is left for the next call: each takes two or three milliseconds.
+        """
         vectors, scales = self._source.unit_rows(np.arange(first, stop))
         if stop > self.snapshot.reach:  # the snapshot's tables end before these rows, and a split is going to read them
             self.publish()
@@ -306,8 +310,11 @@ class PageIndex:
                 self._scratch, full,
             )  # fmt: skip
             if done < count:
+                if not splits:
+                    break
                 self.split(int(full[0]))
-        self.rows = stop
+                splits -= 1
+        self.rows = first + done
         self.publish()
 
     def _ensure_root(self, vectors: NDArray[np.float32]) -> None:

@@ -344,6 +344,8 @@ class Upkeep:
 
     def _publish(self, store: Store, wal: Wal, frozen: Frozen, new: Engine) -> None:
         old = frozen.view.engine
+        if new.is_renumbered(frozen):
+            old.atlas.stop_background()
         self._catch_up(new, old.view.lsn, pausing=True)
         self._catch_up(new, old.view.lsn, pausing=False)
         with store._index_lock:
@@ -353,9 +355,7 @@ class Upkeep:
                 return
             self._catch_up(new, old.view.lsn, pausing=False)
             new.atlas.learn_from(old.atlas)
-            if new.is_renumbered(frozen):
-                old.atlas.stop_background()
-            else:
+            if not new.is_renumbered(frozen):
                 new.atlas.take_over(old.atlas)
             new.atlas.is_held = False
             store._engine = new

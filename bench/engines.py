@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.common import learn
+
 if TYPE_CHECKING:
     from bench.compare import Contest
 
@@ -47,11 +49,7 @@ def _add_aeon(contest: Contest, kept_as: Any, name: str) -> None:
             store.remember_many([""] * len(part), part)
         atlas = store._engine.atlas
         atlas.settle()
-    for at in range(0, len(contest.others), 1000):  # what it calibrates itself with
-        for query in contest.others[at : at + 1000]:
-            store.atlas.search(query)
-        atlas._maker.wait()
-    atlas._measure_at = 1 << 60  # what a target takes stays the same from here on
+    learn(store, contest.others)
     view = store._view()
     options: dict[str, Any] = {"rows": view.rows, "lsn": view.lsn}
     for target in OWN_TARGETS:

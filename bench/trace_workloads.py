@@ -96,8 +96,8 @@ def trace_graph(bench: Bench) -> Iterator[Result]:
 
 
 def trace_memory(bench: Bench) -> Iterator[Result]:
-    """Memory of 50,000 sessions of ten events, not yet checkpointed; the operations, which hold the texts, aside."""
-    sessions = bench.size(50_000, 2000)
+    """Memory of 20,000 sessions of ten events, not yet checkpointed; the operations, which hold the texts, aside."""
+    sessions = bench.size(20_000, 2000)
     import resource
     import tracemalloc
 
