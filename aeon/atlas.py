@@ -531,7 +531,7 @@ class Atlas(Rows):
     def serve(self, stopping: Callable[[], bool]) -> None:
         """Make the index from this generation's pages, now."""
         if FileKind.PAGES in self._files and dispatch.ready():
-            self._maker.make(stopping)
+            self._maker.do(self._maker.make, stopping)
 
     def warm(self, pause: Callable[[], None]) -> None:
         """Verify what was mapped, so that no search after a swap has to.

@@ -11,6 +11,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,16 +63,15 @@ class IndexMaker:
 
     def start(self, work: Callable[[Stopping], None], name: str) -> None:
         """Do `work`, `make`, `measure` or `renew`, in the background, unless something is under way."""
+        self._background.start(lambda stopping: self.do(work, stopping), name)
 
-        def run(stopping: Stopping) -> None:
+    def do(self, work: Callable[[Stopping], None], stopping: Stopping) -> None:
+        """Do it here; returns early when `stopping` says so, or when nobody holds the Atlas any more."""
+        with suppress(_Gone):
             try:
                 work(stopping)
-            except _Gone:
-                pass
             finally:
                 self._making = None
-
-        self._background.start(run, name)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for what is under way; whether nothing is left."""

@@ -65,7 +65,7 @@ _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two th
 # Queries that are watched at first, for each answer from here, at most.
 _CREDIT_FIRST, _CREDIT, _CREDIT_MAX = 32, 6, 512
 _BURST = 4  # dozing, it watches so many queries in a row
-_NAP, _NAP_MAX = 60, 4080  # and lets so many pass; eight times as many each time that it saw nothing
+_NAP, _NAP_MAX = 60, 4080  # and lets so many pass; eight times as many each time that it saw no turn near another
 _BURST_SHARE = 1 / 128  # of the nap before: the first query of a burst takes 30 us more, since its code is in no cache
 WATCHED = 8191  # but it watches all queries of one session in 8,192: those whose hash has none of these bits
 _TIDY_EVERY, _SCORE_EVERY = 128, 8  # queries
@@ -153,6 +153,7 @@ class Slb:
         self._credit = _CREDIT_FIRST  # queries until "auto" dozes
         self.naps = 0  # queries in "auto" that are to pass it by; who lets one pass counts it down
         self._nap, self._burst = _NAP, _BURST  # the next ones, and how many are watched then
+        self._promising = False  # a turn of this burst was near the one before it
         self._watched = self._passed = 0  # of this burst; passed, with those that are to
         self._noted = (0, 0)  # (asked, hits) that drift knows of
         self._scores: deque[float] = deque(maxlen=_TIDY_EVERY)  # of best rows, that it does not know yet
@@ -211,7 +212,8 @@ class Slb:
                 self._watched, tidy = 0, len(self._scores) >= _SCORES
                 self._passed += self._nap - self.naps
                 self._burst = max(_BURST, int(self._nap * _BURST_SHARE))
-                self.naps, self._nap = self._nap, min(8 * self._nap, _NAP_MAX)
+                self.naps, self._nap = self._nap, _NAP if self._promising else min(8 * self._nap, _NAP_MAX)
+                self._promising = False
         plain = filters is NO_FILTERS
         near = session.near
         if near is not None and plain and k <= _K_MAX:
@@ -243,11 +245,14 @@ class Slb:
             session.last = whole
             if ahead is not None:
                 self._expect(session, whole, ahead, mode)
-            elif last is not None and (session.steady or asked & 3 == 2):  # the second of a burst
+            elif last is not None and (session.steady or (asked if self._credit > 0 else self._watched) & 3 == 2):
                 if dispatch.kernels.likeness(np.frombuffer(last, np.float32), query) < _INERTIA:
                     session.steady = 0
                 else:
                     session.steady += 1
+                    self._promising = True
+                    if self._credit < _CREDIT and not self._policy.is_measured:
+                        self._credit = _CREDIT  # what such turns could be given is yet to be learned
                     if session.steady >= _STEADY:
                         self._expect(session, whole, None, mode)
         return hits

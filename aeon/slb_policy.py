@@ -46,6 +46,11 @@ class Policy:
             self._total /= 2
         self._taus = {target: self._find_tau(target) for target in list(self._taus)}  # here, where nobody waits for it
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether enough was measured for tau to follow it."""
+        return self._total >= _SAMPLES_MIN
+
     def tau(self, target: float) -> float:
         """The least cosine from which on answers had the target recall on average; 2.0 if no cosine has."""
         known = self._taus.get(target)
@@ -56,7 +61,7 @@ class Policy:
     def _find_tau(self, target: float) -> float:
         count = recall = 0.0
         found = 2.0
-        if self._total < _SAMPLES_MIN:
+        if not self.is_measured:
             return max(TAU_UNMEASURED, target)
         wanted = target + min(_MARGIN, (1 - target) / 4)
         for at in range(_BINS - 1, -1, -1):

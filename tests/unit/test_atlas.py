@@ -336,6 +336,17 @@ def test_an_index_that_is_being_made_goes_along_to_the_next_generation(
     assert recall_of(store, clustered(50, 7)) >= 0.93
 
 
+def test_an_index_that_is_no_longer_wanted_is_given_up_quietly(filled: Store, open_store: Callable[..., Store]) -> None:
+    """A store that is closed while a compaction takes up its pages: an error there would poison the log."""
+    filled.checkpoint()
+    filled.close()
+    atlas = open_store(DIM)._engine.atlas
+    atlas.serve(lambda: True)
+    assert atlas.index is None
+    atlas.serve(lambda: False)
+    assert atlas.index is not None and atlas.index.verify() == []
+
+
 def test_a_measurement_goes_along_to_the_next_generation(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, begun, go_on = probing.measure, threading.Event(), threading.Event()
 

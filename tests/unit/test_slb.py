@@ -457,6 +457,17 @@ def test_auto_dozes_where_nothing_repeats_and_wakes_when_it_does(store: aeon.Sto
     assert kinds(store.recall(plain[0], asked_in="one", slb="auto")) == {"exact"}
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_near_turns_are_watched_until_it_is_known_what_they_can_be_given(store: aeon.Store, before: int) -> None:
+    """However the queries before fell: naps grow only where no turn is near another."""
+    for other in RNG.standard_normal((32 + before, DIM)).astype(np.float32):
+        store.recall(other, asked_in="other", slb="auto")
+    for n in range(200):  # too far apart to be answered before tau is known, near enough to be fetched for
+        store.recall(near(ROWS[n // 50], 0.3, n), asked_in="s", slb="auto")
+        assert store.slb.settle(30)
+    assert store.slb.stats()["audits"] >= 64
+
+
 def test_queries_that_begin_alike_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
     """An answer is found by the first bytes of its query, and given only to all of them."""
     dim = 96
