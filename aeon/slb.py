@@ -63,7 +63,7 @@ _AUDIT_EVERY = 4  # an audit that needs an exact search of its own is done for o
 _CONTEXT_TURNS, _CONTEXT_DECAY = 16, 7 / 8  # weight of the last 8 turns: two thirds
 # "auto" dozes where fewer than one query in six is answered from here: to watch one costs a sixth of what an answer saves.
 # Queries that are watched at first, for each answer from here, at most.
-_CREDIT_FIRST, _CREDIT, _CREDIT_MAX = 32, 6, 512
+_CREDIT_FIRST, _CREDIT, _CREDIT_MAX = 16, 6, 512
 _BURST = 4  # dozing, it watches so many queries in a row
 _NAP, _NAP_MAX = 60, 4080  # and lets so many pass; eight times as many each time that it saw no turn near another
 _BURST_SHARE = 1 / 128  # of the nap before: the first query of a burst takes 30 us more, since its code is in no cache
@@ -203,10 +203,10 @@ class Slb:
                 if self._credit < _CREDIT_MAX:
                     self._wake(_CREDIT)
                 return hits
-        tidy = not asked % _TIDY_EVERY
+        tidy, dozing = not asked % _TIDY_EVERY, self._credit <= 0 and mode == "auto"
         if self._credit > 0:
             self._credit -= 1
-        elif mode == "auto":
+        elif dozing:
             self._watched += 1
             if self._watched >= self._burst:
                 self._watched, tidy = 0, len(self._scores) >= _SCORES
@@ -245,7 +245,7 @@ class Slb:
             session.last = whole
             if ahead is not None:
                 self._expect(session, whole, ahead, mode)
-            elif last is not None and (session.steady or (asked if self._credit > 0 else self._watched) & 3 == 2):
+            elif last is not None and (session.steady or (self._watched if dozing else asked) & 3 == 2):
                 if dispatch.kernels.likeness(np.frombuffer(last, np.float32), query) < _INERTIA:
                     session.steady = 0
                 else:

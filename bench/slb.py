@@ -97,9 +97,9 @@ def _share(store: aeon.Store, vector: NDArray[np.float32], scores: list[float]) 
 
 
 def _never_slower(store: aeon.Store, queries: NDArray[np.float32], names: list[str]) -> Iterator[Result]:
-    """The plain stream with the SLB on and off, query by query in turn, who comes first changing; least of nine rounds."""
+    """The plain stream with the SLB on and off, query by query in turn, who comes first changing; least of 15 rounds."""
     rounds: dict[str, list[list[float]]] = {"off": [], "auto": []}
-    for turn in range(9):
+    for turn in range(15):
         store.slb.clear()
         times: dict[str, list[float]] = {"off": [], "auto": []}
         for n, query in enumerate(queries):

@@ -468,6 +468,15 @@ def test_near_turns_are_watched_until_it_is_known_what_they_can_be_given(store: 
     assert store.slb.stats()["audits"] >= 64
 
 
+def test_who_asks_for_proofs_is_always_watched(store: aeon.Store) -> None:
+    """However many queries before were answered by the Atlas: only "auto" dozes."""
+    for other in RNG.standard_normal((200, DIM)).astype(np.float32):
+        store.recall(other, asked_in="other", slb="certified")
+    steady(store, "s", ROWS[7])
+    assert store.slb.stats()["working_sets"] == 1
+    assert kinds(store.recall(near(ROWS[7], 0.01, 99), 3, asked_in="s", slb="certified")) == {"certified"}
+
+
 def test_queries_that_begin_alike_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
     """An answer is found by the first bytes of its query, and given only to all of them."""
     dim = 96
