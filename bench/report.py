@@ -19,7 +19,7 @@ Result = dict[str, Any]
 METHOD = """\
 ## Method
 
-One command measures everything on the machine at hand, in some 35 minutes, and writes this file, the figures of the
+One command measures everything on the machine at hand, in half an hour, and writes this file, the figures of the
 README and the plots; `--quick` tries everything at small sizes in three minutes and writes none of them.
 
 ```
