@@ -90,6 +90,8 @@ class IndexMaker:
             if self._making is not None:
                 self._making.read_from(new)
             self._serving = weakref.ref(new)
+            if not self.busy:
+                self._background.error = ""  # what failed is tried again once in each generation
 
     def _atlas(self) -> Atlas:
         atlas = self._serving()

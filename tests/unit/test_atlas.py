@@ -347,6 +347,19 @@ def test_an_index_that_is_no_longer_wanted_is_given_up_quietly(filled: Store, op
     assert atlas.index is not None and atlas.index.verify() == []
 
 
+def test_what_failed_is_tried_again_in_the_next_generation(
+    open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(DIM)
+    fill(store, clustered(1700), step=1700)
+    with monkeypatch.context() as patch:
+        patch.setattr(PageIndex, "build", lambda *_, **__: 1 / 0)
+        assert not store._engine.atlas.settle(60) and "ZeroDivisionError" in store._engine.atlas._maker.error
+    assert not store._engine.atlas.settle(60), "not again and again"
+    store.checkpoint()
+    assert settled(store).index.verify() == []
+
+
 def test_a_measurement_goes_along_to_the_next_generation(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, begun, go_on = probing.measure, threading.Event(), threading.Event()
 
