@@ -33,7 +33,7 @@ from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
 
 INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
-_SPLITS = 2  # pages that are split for one row at most, or one commit would wait for all that its batch fills; one is usual
+_SPLITS = 2  # pages that one row splits at most: its commit would wait for all that a batch fills
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _MOST = 8  # times the pages of an average search: the most that one looks at
@@ -96,7 +96,7 @@ class Atlas(Rows):
         if index is not None:
             waiting = self.codes.count - index.rows
             if waiting == TAIL_ROWS or (waiting > TAIL_ROWS and row % TAIL_ROWS == 0):
-                first, splits = index.rows, _SPLITS if waiting < CATCH_UP_ROWS else 2 * _SPLITS
+                first, splits = index.rows, _SPLITS if waiting < CATCH_UP_ROWS else math.inf
                 self._follow(lambda: index.insert(first, min(self.codes.count, first + CATCH_UP_ROWS), splits))
         if row % CHUNK_RECORDS == 0:
             self.start_index()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aeon.background import Stopping
 
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
-CATCH_UP_ROWS = 256  # and of an index that is behind so many: it comes nearer by one to three rows for each new one
+CATCH_UP_ROWS = 256  # and of an index that is behind so many: it comes nearer by three rows for each new one
 REAL_QUERIES_MIN = 128
 _CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 0.006
 _CALIBRATION_BYTES = 192 << 30  # of rows read by one calibration's exact searches: some 20 s of the background's
