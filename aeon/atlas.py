@@ -96,8 +96,8 @@ class Atlas(Rows):
         if index is not None:
             waiting = self.codes.count - index.rows
             if waiting == TAIL_ROWS or (waiting > TAIL_ROWS and row % TAIL_ROWS == 0):
-                first, splits = index.rows, _SPLITS if waiting < CATCH_UP_ROWS else math.inf
-                self._follow(lambda: index.insert(first, min(self.codes.count, first + CATCH_UP_ROWS), splits))
+                with self._maker.filling:
+                    self._fill(CATCH_UP_ROWS, _SPLITS if waiting < CATCH_UP_ROWS else math.inf)
         if row % CHUNK_RECORDS == 0:
             self.start_index()
         return row
@@ -107,7 +107,23 @@ class Atlas(Rows):
         if self.end(row, lsn):
             index = self._index
             if index is not None and row < index.rows:
-                self._follow(index.note_death)
+                with self._maker.filling:
+                    self._follow(index.note_death)
+
+    def bring_nearer(self) -> bool:
+        """Put the next rows into an index that is far behind, for the thread that makes indexes; whether it was."""
+        index = self._index
+        if index is None or self.codes.count - index.rows < CATCH_UP_ROWS:
+            return False
+        self._fill(TAIL_ROWS, math.inf)
+        return True
+
+    def _fill(self, most: int, splits: float) -> None:
+        """Put the next rows into pages."""
+        index = self._index
+        if index is not None and self.codes.count > index.rows:
+            first = index.rows
+            self._follow(lambda: index.insert(first, min(self.codes.count, first + most), splits))
 
     def _follow(self, change: Callable[[], None]) -> None:
         """Change the index. It is derived: if that fails it is given up and scans serve, but the commit stands."""

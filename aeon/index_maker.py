@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ _CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 
 _CALIBRATION_BYTES = 192 << 30  # of rows read by one calibration's exact searches: some 20 s of the background's
 _GUESS_ROWS = 1 << 17  # up to so many the index serves before its curve is measured: `probing.UNMEASURED` does
 _BUILD_ANEW = 2  # pages are made anew at so many times the rows: those of splits alone take half as many more (decision 11)
+_GIVE_WAY_S = 200e-6  # to a commit that waits to fill the index itself
 _NOW = (1 << 63) - 1  # an LSN: what has ended by now, has
 
 
@@ -48,6 +50,7 @@ class IndexMaker:
         self._serving = weakref.ref(atlas)
         self._background = Background()
         self._lock = threading.Lock()  # which Atlas serves, and what index it gets; held for some microseconds
+        self.filling = threading.Lock()  # held while the index that serves is changed: by commits, or from here
         self.scanning = threading.Lock()  # held while all rows are read; who holds it keeps that from happening
         self._making: PageIndex | None = None
 
@@ -83,7 +86,7 @@ class IndexMaker:
 
     def go_along(self, new: Atlas) -> None:
         """From here on `new` serves, whose rows have the same numbers; under the index lock."""
-        with self._lock:
+        with self.filling, self._lock:
             index = self._atlas().index
             if index is not None:
                 new.use_index(index)
@@ -128,6 +131,7 @@ class IndexMaker:
             self._measure(lambda: index, stopping)
             self._catch_up(index, stopping)
         self._let_serve(index, stopping)
+        self._bring_nearer(stopping)
 
     def renew(self, stopping: Stopping) -> None:
         """Measure the curve; if the index has grown a lot by splits, make a new one before."""
@@ -174,6 +178,14 @@ class IndexMaker:
                     return
                 index.insert(index.rows, min(end, index.rows + CATCH_UP_ROWS))
             before, waiting = waiting, self._atlas().codes.count - index.rows
+
+    def _bring_nearer(self, stopping: Stopping) -> None:
+        """Fill the index that serves while it is far behind: it was let in beside writers, who may have stopped since."""
+        while not stopping():
+            with self.filling:
+                if not self._atlas().bring_nearer():
+                    return
+            time.sleep(_GIVE_WAY_S)
 
     # -- measuring ----------------------------------------------------------------------------------------------
 
