@@ -232,7 +232,9 @@ def _tear(path: str) -> int:
     )
     reader = SegmentReader(data, segment, header, lsn=header.first_lsn, offset=SEGMENT_HEADER.size, is_last=True)
     last = list(reader)[-1]
-    half = bytes(data[last.offset : last.offset + FRAME.size + len(last.payload) // 2])
+    # Behind the log are zeros, and a short text's vector may end in zeros: to leave those out would tear nothing.
+    payload = bytes(last.payload).rstrip(b"\0")
+    half = bytes(data[last.offset : last.offset + FRAME.size + len(payload) // 2])
     file = files.open(segment, writable=True)
     try:
         file.pwrite(half, position.offset)
