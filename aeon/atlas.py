@@ -33,7 +33,7 @@ from aeon_native import dispatch
 from aeon_native.page_layout import padded_dim, scratch_bytes
 
 INDEX_FROM_ROWS = 8192  # below, a scan takes some ten microseconds (bench/growth)
-_SPLITS = 2  # pages that one row splits at most: its commit would wait for all that a batch fills
+_SPLITS = 2  # pages that one row splits at most, twice as many if far behind: its commit would wait for all that a batch fills
 _GATHER_ROWS = 4096  # fewer allowed rows than this are scored one by one
 _GATHER_SHARE = 1 / 16  # and so are they if they are a smaller share: nearly every page would be looked at
 _MOST = 8  # times the pages of an average search: the most that one looks at
@@ -83,7 +83,7 @@ class Atlas(Rows):
         self._bitmap: tuple[Any, tuple[Any, ...], NDArray[np.uint8]] | None = None  # of the filter before
         self._asked = self._measure_at = 0
         self._local = threading.local()
-        self.is_held = False  # while another generation serves, whose index may come here
+        self.is_held = False  # another generation serves: the one before, whose index may come here, or one after
         self.index_error = ""  # why the index was given up, if it was
         self.pages_error = ""  # why the generation's pages were not used, if they were not
 
@@ -96,8 +96,11 @@ class Atlas(Rows):
         if index is not None:
             waiting = self.codes.count - index.rows
             if waiting == TAIL_ROWS or (waiting > TAIL_ROWS and row % TAIL_ROWS == 0):
+                behind = waiting >= CATCH_UP_ROWS
                 with self._maker.filling:
-                    self._fill(CATCH_UP_ROWS, _SPLITS if waiting < CATCH_UP_ROWS else math.inf)
+                    self._fill(CATCH_UP_ROWS, 2 * _SPLITS if behind else _SPLITS)
+                if behind and not self._maker.busy:
+                    self._maker.start(self._maker.bring_nearer, "aeon-index")
         if row % CHUNK_RECORDS == 0:
             self.start_index()
         return row
@@ -115,10 +118,10 @@ class Atlas(Rows):
         index = self._index
         if index is None or self.codes.count - index.rows < CATCH_UP_ROWS:
             return False
-        self._fill(TAIL_ROWS, math.inf)
+        self._fill(TAIL_ROWS, _SPLITS)
         return True
 
-    def _fill(self, most: int, splits: float) -> None:
+    def _fill(self, most: int, splits: int) -> None:
         """Put the next rows into pages."""
         index = self._index
         if index is not None and self.codes.count > index.rows:
@@ -315,6 +318,7 @@ class Atlas(Rows):
         return effort
 
     def use_curve(self, curve: Curve) -> None:
+        """Turn recall targets into probes by this curve from here on."""
         self._curve, self._efforts = curve, {}
 
     def _search_index(
@@ -454,7 +458,7 @@ class Atlas(Rows):
         else:  # a random one goes, so that those kept are spread over many conversations
             kept[int(random.random() * _REAL_QUERIES)] = query.copy()
         due = self._asked >= self._measure_at or self._has_grown
-        if due and len(kept) >= REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._maker.busy:
+        if due and len(kept) >= REAL_QUERIES_MIN and self._asked % 64 == 0 and not self._maker.busy and not self.is_held:
             self._measure_at = min(2 * self._asked, self._asked + _MEASURE_EVERY)
             self._maker.start(self._maker.renew, "aeon-calibrate")
 

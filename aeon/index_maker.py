@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aeon.background import Stopping
 
 TAIL_ROWS = 64  # rows that wait to go into pages together: a scan of them costs less than a microsecond
-CATCH_UP_ROWS = 256  # and of an index that is behind so many: it comes nearer by three rows for each new one
+CATCH_UP_ROWS = 256  # and of an index that is behind so many at once
 REAL_QUERIES_MIN = 128
 _CALIBRATION_QUERIES = 1024  # their recall varies by 0.2: its mean is known to 0.006
 _CALIBRATION_BYTES = 192 << 30  # of rows read by one calibration's exact searches: some 20 s of the background's
@@ -65,7 +65,7 @@ class IndexMaker:
         return self._background.error
 
     def start(self, work: Callable[[Stopping], None], name: str) -> None:
-        """Do `work`, `make`, `measure` or `renew`, in the background, unless something is under way."""
+        """Do `work`, which is one of `make`, `measure`, `renew`, `bring_nearer`, unless something is under way."""
         self._background.start(lambda stopping: self.do(work, stopping), name)
 
     def do(self, work: Callable[[Stopping], None], stopping: Stopping) -> None:
@@ -73,6 +73,7 @@ class IndexMaker:
         with suppress(_Gone):
             try:
                 work(stopping)
+                self.bring_nearer(stopping)  # rows may have come meanwhile, and no more of them
             finally:
                 self._making = None
 
@@ -131,7 +132,6 @@ class IndexMaker:
             self._measure(lambda: index, stopping)
             self._catch_up(index, stopping)
         self._let_serve(index, stopping)
-        self._bring_nearer(stopping)
 
     def renew(self, stopping: Stopping) -> None:
         """Measure the curve; if the index has grown a lot by splits, make a new one before."""
@@ -167,9 +167,10 @@ class IndexMaker:
             self._making = None
             if not stopping():
                 self._atlas().use_index(index)
+        self.bring_nearer(stopping)
 
     def _catch_up(self, index: PageIndex, stopping: Stopping) -> None:
-        """Insert what came while the index was being made; where as much comes meanwhile, the rest is left to `append`."""
+        """Insert what came while the index was being made; where as much comes meanwhile, the rest goes in as it serves."""
         before, waiting = math.inf, self._atlas().codes.count - index.rows
         while TAIL_ROWS <= waiting <= before / 2:
             end = index.rows + waiting
@@ -179,7 +180,7 @@ class IndexMaker:
                 index.insert(index.rows, min(end, index.rows + CATCH_UP_ROWS))
             before, waiting = waiting, self._atlas().codes.count - index.rows
 
-    def _bring_nearer(self, stopping: Stopping) -> None:
+    def bring_nearer(self, stopping: Stopping) -> None:
         """Fill the index that serves while it is far behind: it was let in beside writers, who may have stopped since."""
         while not stopping():
             with self.filling:

@@ -357,7 +357,7 @@ class Upkeep:
             new.atlas.learn_from(old.atlas)
             if not new.is_renumbered(frozen):
                 new.atlas.take_over(old.atlas)
-            new.atlas.is_held = False
+            new.atlas.is_held, old.atlas.is_held = False, True
             store._engine = new
             self._pauses[1] = time.perf_counter() - began
 

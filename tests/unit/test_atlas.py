@@ -414,15 +414,38 @@ def test_an_index_serves_while_a_store_is_filled_faster_than_it_follows(
     assert recall_of(store, clustered(50, 7)) >= 0.93 and atlas.index.verify() == []
 
 
-def test_commits_bring_an_index_nearer_that_is_far_behind(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By three rows for each new one."""
-    atlas = filled._engine.atlas
+def test_an_index_that_falls_behind_is_brought_nearer(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By commits, none of which waits for more than four splits, and by the thread that makes indexes when they have ended."""
+    atlas, insert, limits = filled._engine.atlas, PageIndex.insert, []
+
+    def noted(index: PageIndex, first: int, stop: int, splits: float = math.inf) -> None:
+        limits.append(splits)
+        insert(index, first, stop, splits)
+
     with monkeypatch.context() as patch:
         patch.setattr(atlas, "_fill", lambda *_: None)
         fill(filled, clustered(1500, 8), step=100)
-    behind = atlas.codes.count - atlas.index.rows
-    fill(filled, clustered(behind // 3 + 128, 9), step=1)
-    assert behind > 1000 and atlas.codes.count - atlas.index.rows < BEHIND and atlas.index.verify() == []
+        assert atlas.codes.count - atlas.index.rows > 1000
+    monkeypatch.setattr(PageIndex, "insert", noted)
+    fill(filled, clustered(64, 9), step=1)
+    assert atlas._maker.wait(60)
+    assert atlas.codes.count - atlas.index.rows < BEHIND and atlas.index.verify() == [] and max(limits) <= 4
+
+
+def test_a_view_of_an_older_generation_has_nothing_made(open_store: Callable[..., Store]) -> None:
+    """Each search of it would begin a thread, or measure the index of the generation that serves again and again."""
+    store = open_store(DIM)
+    fill(store, clustered(990), step=990)
+    view = store._view()
+    fill(store, clustered(800, 1), step=100)
+    store.checkpoint()
+    settled(store)
+    old, begun = view.engine.atlas, []
+    old._maker.start = lambda *_: begun.append(1)  # type: ignore[method-assign]
+    for query in clustered(300, 7):
+        old.search(query, 10, rows=view.rows, lsn=view.lsn)
+    old.start_index()
+    assert old._maker is store._engine.atlas._maker and begun == []
 
 
 def test_a_curve_is_measured_anew_while_a_store_grows_though_nobody_asks(open_store: Callable[..., Store]) -> None:
