@@ -147,9 +147,7 @@ class _Writer:
         pause()
         self._trace.warm(pause)
         self._sessions, self._namespaces = self._names_in_use()
-        self._row_deaths = zeros((view.rows,), np.dtype(np.uint64))
-        for first, run in self._atlas.deaths.runs(view.rows):
-            self._row_deaths[first : first + len(run)] = run["lsn"]
+        self._row_deaths = self._atlas.deaths.field("lsn", view.rows)
         self._row_deaths[self._row_deaths > view.lsn] = 0
         self._first_row = 0 if compacting else self._atlas.codes.base_count
         self._moved = zeros((view.rows,), np.dtype(np.int64))  # rows' new numbers

@@ -73,6 +73,13 @@ class Column:
             yield start, self._chunks[chunk][position : position + count]
             start += count
 
+    def field(self, name: str, stop: int) -> NDArray[Any]:
+        """Copy one field of the records below `stop`: [stop]."""
+        out = zeros((stop,), self.base.dtype[name])
+        for first, run in self.runs(stop):
+            out[first : first + len(run)] = run[name]
+        return out
+
     def take(self, indexes: NDArray[np.int64], field: str | None = None) -> NDArray[Any]:
         """Copy the records at `indexes` (int64[m], any order), or one field of them."""
         base = self.base if field is None else self.base[field]

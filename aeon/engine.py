@@ -19,7 +19,7 @@ from aeon.atlas import Atlas
 from aeon.blob_arena import BlobArena
 from aeon.errors import CorruptionError, NotFoundError
 from aeon.fields import Fields
-from aeon.files import FileSystem, zeros
+from aeon.files import FileSystem
 from aeon.format import (
     KEY,
     OPTIONAL_FILES,
@@ -439,9 +439,7 @@ def alive_among(view: View, indexes: NDArray[np.int64]) -> NDArray[np.int64]:
 def deaths_in(view: View) -> NDArray[np.uint64]:
     """The DEATH of each event as it was in `view`, while others may go on ending them: uint64[events]."""
     trace = view.engine.trace
-    deaths = zeros((view.events,), np.dtype(np.uint64))
-    for first, run in trace.deaths.runs(view.events):
-        deaths[first : first + len(run)] = run["lsn"]
+    deaths: NDArray[np.uint64] = trace.deaths.field("lsn", view.events)
     later = np.flatnonzero((deaths & _LSN) > view.lsn)
     for index in later.tolist():
         before = trace.superseded_at.get(index, 0)

@@ -77,6 +77,16 @@ def test_take_in_any_order(chunk: int, base: int, tail: int) -> None:
 
 
 @pytest.mark.parametrize("base, tail", SIZES)
+def test_one_field_of_the_first_records(chunk: int, base: int, tail: int) -> None:
+    column = filled(base, tail)
+    for stop in range(base + tail + 1):
+        ids = column.field("id", stop)
+        assert ids.dtype == np.uint64 and ids.tolist() == [10 * n for n in range(stop)]
+        ids[:] = 7
+        assert column.field("id", stop).tolist() == [10 * n for n in range(stop)], "a copy"
+
+
+@pytest.mark.parametrize("base, tail", SIZES)
 def test_tail_is_what_is_not_in_the_base(chunk: int, base: int, tail: int) -> None:
     column = filled(base, tail)
     assert column.tail()["hash"].tolist() == list(range(base, base + tail))
